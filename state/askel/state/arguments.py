@@ -1,0 +1,96 @@
+"""What callers of the service give and get: checked arguments, and answers as exceptions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar
+
+import msgspec
+
+from askel.durations import duration_ms, duration_text
+from askel.errors import (
+    IllegalTransitionError,
+    InvalidNameError,
+    InvalidOptionError,
+    LockLostError,
+    RunNotFoundError,
+    StepNotFoundError,
+)
+from askel.names import check_name, check_run_id
+from askel.state.codec import serialize_error
+from askel.state.models import RunStatus, SerializedError, StepOptions, StepStatus
+from askel.state.turns import Answer
+
+_Status = TypeVar("_Status", RunStatus, StepStatus)
+
+
+def as_status(kind: type[_Status], status: str) -> _Status:
+    """Return *status* as a member of *kind*, or raise InvalidOptionError."""
+    try:
+        return kind(status)
+    except ValueError:
+        msg = f"{status!r} is no status: use one of {', '.join(kind)}"
+        raise InvalidOptionError(msg) from None
+
+
+def as_options(options: StepOptions | Mapping[str, Any] | None) -> StepOptions:
+    """Return *options* as StepOptions, or raise InvalidOptionError."""
+    try:
+        result = msgspec.convert(options or {}, StepOptions, from_attributes=True)
+    except msgspec.ValidationError as error:
+        msg = f"step options: {error}"
+        raise InvalidOptionError(msg) from error
+    if isinstance(options, Mapping) and (unknown := set(options) - {"retries", "retry_delay"}):
+        msg = f"step options: unknown {', '.join(sorted(unknown))}; use retries and retry_delay"
+        raise InvalidOptionError(msg)
+    if result.retries is not None and result.retries < 0:
+        msg = "step options: retries must not be negative"
+        raise InvalidOptionError(msg)
+    return result
+
+
+def delay_text(delay: Any) -> str:
+    """Return the stored text of a retry delay: a duration with its unit, or ``exponential``."""
+    return "exponential" if delay == "exponential" else duration_text(duration_ms(delay))
+
+
+def serialized(error: BaseException | SerializedError) -> SerializedError:
+    """Return what is stored of *error*."""
+    return error if isinstance(error, SerializedError) else serialize_error(error)
+
+
+def split_step_id(step_id: str) -> tuple[str, str]:
+    """Return the run id and the step name of a step id ``run:name:suffix``."""
+    run_id, _, rest = step_id.partition(":")
+    name, _, suffix = rest.rpartition(":")
+    if not suffix:
+        msg = f"step id {step_id!r} is not allowed: pass the step_id of a StepState"
+        raise InvalidNameError(msg)
+    return check_run_id(run_id), check_name(name)
+
+
+def raise_refusal(
+    answer: Answer, run_id: str, what: str, wanted: str, *, step: str | None = None
+) -> None:
+    """Raise what a script's answer means for the caller; return when the write stands."""
+    match answer[0]:
+        case b"OK" | b"ALREADY":
+            return
+        case b"NOTFOUND" if step is not None:
+            raise StepNotFoundError(run_id, step)
+        case b"NOTFOUND":
+            raise RunNotFoundError(run_id)
+        case b"LOCKLOST":
+            raise LockLostError(run_id)
+        case b"ILLEGAL":
+            raise IllegalTransitionError(what, answer[1].decode(), wanted)
+        case b"TERMINAL":
+            ended = f"run {run_id!r}"
+            raise IllegalTransitionError(ended, answer[1].decode(), "changed any more")
+        case _:
+            _unknown(answer)
+
+
+def _unknown(answer: Answer) -> NoReturn:
+    msg = f"a script answered {answer[0]!r}, which its header does not list"
+    raise AssertionError(msg)

@@ -1,0 +1,319 @@
+"""The multiplexed connection: one socket shared by every task of an event loop.
+
+Commands that many tasks issue in one pass of the loop leave in one write, and their replies are
+matched in order. Nothing is ever retried here: a caller that knows its command may be sent twice
+sends it twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import hiredis
+import redis.asyncio as aioredis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from askel.errors import (
+    InvalidOptionError,
+    ScriptMissingError,
+    StoreReplyError,
+    StoreUnavailableError,
+    UnknownOutcomeError,
+)
+from askel.state.settings import ConnectionLike, ConnectionSettings, client_of
+
+#: Longest pause between two attempts to connect, in seconds.
+MAX_BACKOFF_S = 1.0
+_FIRST_BACKOFF_S = 0.02
+_INCOMPLETE = object()
+
+
+class Connection(Protocol):
+    """What the rest of askel needs of Redis: send a command, await its reply."""
+
+    def send(self, *command: bytes | str | int | float) -> Awaitable[Any]:
+        """Issue *command* now and return what to await for its reply (bytes, int, list, None).
+
+        Awaiting raises StoreReplyError for an error reply, StoreUnavailableError when the command
+        was not sent, UnknownOutcomeError when the connection broke (or the reply took too long)
+        after it was. Not awaiting, or cancelling, never disturbs the replies of others.
+        """
+
+    async def close(self) -> None:
+        """Close the connection; every outstanding command fails as unknown."""
+
+
+def connect(
+    connection: ConnectionLike, *, timeout_s: float = 5.0, name: str | None = None
+) -> Connection:
+    """Return a connection to the Redis that *connection* names; nothing is opened yet.
+
+    A client whose connections are not sockets (a fake) is driven directly.
+    """
+    client = client_of(connection)
+    pool = client.connection_pool
+    if not pool.connection_class.__module__.startswith("redis."):
+        return ClientConnection(client)
+    if not issubclass(pool.connection_class, aioredis.Connection | aioredis.UnixDomainSocketConnection) or hasattr(pool, "get_master_address"):
+        msg = "Sentinel and Cluster clients are not supported yet: give the primary's URL"
+        raise InvalidOptionError(msg)
+    return MultiplexedConnection(ConnectionSettings(pool), timeout_s=timeout_s, name=name)
+
+
+class MultiplexedConnection:
+    """One socket for all tasks of one event loop; opened on first use, reopened after a loss."""
+
+    def __init__(
+        self, settings: ConnectionSettings, *, timeout_s: float = 5.0, name: str | None = None
+    ) -> None:
+        """Keep the settings.
+
+        Args:
+            settings: The server and how to log in.
+            timeout_s: When no reply at all arrives for this long although commands are
+                outstanding, the connection counts as broken. A connection for blocking reads
+                needs more than the longest block.
+            name: Shown by CLIENT LIST.
+        """
+        self._settings = settings
+        self._timeout_s = timeout_s
+        self._name = name
+        self._link: _Link | None = None
+        self._backlog: deque[tuple[bytes, asyncio.Future[Any]]] = deque()
+        self._opening: asyncio.Task[None] | None = None
+        self._backoff_s = 0.0
+        self._closed = False
+        #: How often the connection was opened; the first time counts.
+        self.connects = 0
+
+    def __repr__(self) -> str:
+        """Name the server, never the credentials."""
+        return f"<{type(self).__name__} {self._settings.where}>"
+
+    def send(self, *command: bytes | str | int | float) -> asyncio.Future[Any]:
+        """Issue *command*; see ``Connection.send``."""
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
+        link = self._link
+        if link is not None:
+            return link.issue(packed)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        if self._closed:
+            future.set_exception(StoreUnavailableError("the connection is closed"))
+            return future
+        self._backlog.append((packed, future))
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        return future
+
+    async def close(self) -> None:
+        """Close the socket. Commands outstanding fail as unknown, later ones as not sent."""
+        self._closed = True
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
+        if self._link is not None:
+            link, self._link = self._link, None
+            link.break_off("the connection was closed")
+            await link.gone.wait()
+        self._fail_backlog("the connection was closed")
+
+    async def _open(self) -> None:
+        """Open the socket and log in; on failure fail who waits, and pause before the next try."""
+        await asyncio.sleep(self._backoff_s)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                transport, link = await self._settings.open(lambda: _Link(self))
+                try:
+                    await self._greet(link)  # type: ignore[arg-type]
+                except BaseException:
+                    transport.abort()
+                    raise
+        except (OSError, TimeoutError, StoreReplyError, UnknownOutcomeError) as error:
+            self._opening = None
+            self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2 or _FIRST_BACKOFF_S)
+            self._fail_backlog(f"cannot reach Redis at {self._settings.where}: {_why(error)}")
+            return
+        self._opening = None
+        self._backoff_s = 0.0
+        self.connects += 1
+        self._link = link  # type: ignore[assignment]
+        while self._backlog:
+            packed, future = self._backlog.popleft()
+            if not future.done():  # a waiter that gave up: its command is never sent
+                self._link.issue(packed, future)  # type: ignore[union-attr]
+
+    async def _greet(self, link: _Link) -> None:
+        commands = self._settings.greeting()
+        if self._name:
+            commands.append(("CLIENT", "SETNAME", self._name))
+        replies = [link.issue(hiredis.pack_command(command)) for command in commands]
+        replies.append(link.issue(hiredis.pack_command(("PING",))))
+        for reply, command in zip(replies, [*commands, ("PING",)], strict=True):
+            try:
+                await reply
+            except StoreReplyError as error:
+                # MISCONF or NOPERM of PING and SETNAME do not make the connection useless.
+                if command[0] in {"AUTH", "SELECT"} or error.code in {"NOAUTH", "LOADING"}:
+                    raise
+
+    def lost(self, link: _Link) -> None:
+        """Forget *link*, whose socket is gone; the next command opens another."""
+        if self._link is link:
+            self._link = None
+            self._backoff_s = _FIRST_BACKOFF_S
+
+    @property
+    def timeout_s(self) -> float:
+        """Longest silence that is accepted while commands are outstanding, in seconds."""
+        return self._timeout_s
+
+    def _fail_backlog(self, why: str) -> None:
+        while self._backlog:
+            _, future = self._backlog.popleft()
+            if not future.done():
+                future.set_exception(StoreUnavailableError(why))
+
+
+class _Link(asyncio.Protocol):
+    """One open socket: what is to be written, and who waits for which reply."""
+
+    def __init__(self, owner: MultiplexedConnection) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(replyError=_reply_error, notEnoughData=_INCOMPLETE)
+        self._out: list[bytes] = []
+        self._waiting: deque[asyncio.Future[Any]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._watch: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self._why = "the connection was closed by Redis"
+        self.gone = asyncio.Event()
+
+    def issue(self, packed: bytes, future: asyncio.Future[Any] | None = None) -> asyncio.Future[Any]:
+        """Queue *packed* for the write at the end of this pass of the loop."""
+        if future is None:
+            future = self._loop.create_future()
+        if self._transport is None or self.gone.is_set():
+            future.set_exception(StoreUnavailableError(self._why))
+            return future
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(packed)
+        if not self._waiting:
+            self._heard_at = self._loop.time()
+            if self._watch is None:
+                self._watch = self._loop.call_later(self._owner.timeout_s, self._look)
+        self._waiting.append(future)
+        return future
+
+    def break_off(self, why: str) -> None:
+        """Drop the socket; every outstanding command becomes unknown."""
+        self._why = why
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        if self._out and not self._paused and self._transport is not None:
+            out, self._out = self._out, []
+            self._transport.write(b"".join(out))
+
+    def _look(self) -> None:
+        """Break off when nothing was heard for too long although somebody waits."""
+        self._watch = None
+        if not self._waiting:
+            return
+        left = self._heard_at + self._owner.timeout_s - self._loop.time()
+        if left > 0:
+            self._watch = self._loop.call_later(left, self._look)
+        else:
+            self.break_off(f"no reply from Redis for {self._owner.timeout_s:.1f} s")
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+
+    def data_received(self, data: bytes) -> None:
+        self._heard_at = self._loop.time()
+        waiting = self._waiting
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not _INCOMPLETE:
+                future = waiting.popleft()
+                if future.done():
+                    continue
+                if isinstance(reply, StoreReplyError):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+        except (hiredis.HiredisError, IndexError):
+            # Not RESP, or a reply nobody asked for: no later reply can be trusted either.
+            self.break_off("Redis sent what is not a reply")
+
+    def pause_writing(self) -> None:
+        self._paused = True
+
+    def resume_writing(self) -> None:
+        self._paused = False
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._owner.lost(self)
+        if self._watch is not None:
+            self._watch.cancel()
+        self._out.clear()
+        why = f"{self._why}: {exc}" if exc else self._why
+        while self._waiting:
+            future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(UnknownOutcomeError(why))
+        self._transport = None
+        self.gone.set()
+
+
+class ClientConnection:
+    """Drives a redis-py client directly, one connection a command; for fakes in tests."""
+
+    def __init__(self, client: aioredis.Redis) -> None:
+        """Use *client*, which stays the caller's."""
+        self._pool = client.connection_pool
+
+    def send(self, *command: bytes | str | int | float) -> Awaitable[Any]:
+        """Issue *command*; see ``Connection.send``. It is sent when awaited."""
+        return self._call(command)
+
+    async def _call(self, command: tuple[bytes | str | int | float, ...]) -> Any:
+        connection = await self._pool.get_connection()
+        try:
+            await connection.send_command(*command)
+            return await connection.read_response(disable_decoding=True)
+        except ResponseError as error:
+            raise _reply_error(_with_code(error)) from error
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise UnknownOutcomeError(str(error)) from error
+        finally:
+            await self._pool.release(connection)
+
+    async def close(self) -> None:
+        """Leave the client open: it is the caller's."""
+
+
+def _reply_error(message: str) -> StoreReplyError:
+    if message.startswith("NOSCRIPT"):
+        return ScriptMissingError(message)
+    return StoreReplyError(message)
+
+
+def _with_code(error: ResponseError) -> str:
+    """Return the text of *error* with the code that redis-py strips from it."""
+    if type(error).__name__ == "NoScriptError":
+        return f"NOSCRIPT {error}"
+    return str(error)
+
+
+def _why(error: BaseException) -> str:
+    return "no answer in time" if isinstance(error, TimeoutError) else str(error)

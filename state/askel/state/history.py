@@ -1,0 +1,134 @@
+"""The history of a run: one list of entries, read and folded into the attempts of its steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from askel.state.models import SerializedError, StepAttempt, StepStatus, from_ms
+
+
+class HistoryEntry(msgspec.Struct, frozen=True, rename={"kind": "t", "rpc_name": "rpc", "retry_delay": "retryDelay", "from_step_name": "from", "suffix": "id"}):
+    """One entry as it stands in the list.
+
+    ``kind`` is ``run``, ``step``, ``signal`` or ``timer``. ``at`` and ``due`` are milliseconds of
+    the server's clock. ``seen`` is the length of the history that the deciding turn had seen; it
+    is present on what a turn wrote, and only there. ``final`` marks a failed attempt after which
+    no other comes. ``result``, ``error``, ``data`` and ``output`` are JSON text.
+    """
+
+    kind: str
+    at: int
+    status: str = ""
+    name: str = ""
+    attempt: int = 1
+    rpc_name: str | None = None
+    data: msgspec.Raw = msgspec.Raw()
+    result: msgspec.Raw = msgspec.Raw()
+    error: msgspec.Raw = msgspec.Raw()
+    output: msgspec.Raw = msgspec.Raw()
+    retries: int | None = None
+    retry_delay: str | None = None
+    from_step_name: str | None = None
+    suffix: str | None = None
+    workflow: str | None = None
+    reason: str | None = None
+    command: str | None = None
+    due: int | None = None
+    seen: int | None = None
+    final: bool = False
+
+
+_decode_entry = msgspec.json.Decoder(HistoryEntry).decode
+
+
+def decode_entries(items: Iterable[bytes]) -> list[HistoryEntry]:
+    """Return the history entries in *items*, in order."""
+    return [_decode_entry(item) for item in items]
+
+
+def _value(raw: msgspec.Raw) -> Any:
+    return msgspec.json.decode(raw) if raw else None
+
+
+def _error(raw: msgspec.Raw) -> SerializedError | None:
+    return msgspec.json.decode(raw, type=SerializedError | None) if raw else None
+
+
+_STAMPS = {
+    StepStatus.SCHEDULED: "scheduled_at",
+    StepStatus.RUNNING: "running_at",
+    StepStatus.SUCCEEDED: "succeeded_at",
+    StepStatus.FAILED: "failed_at",
+    StepStatus.LOST: "failed_at",
+}
+
+
+def fold_attempts(run_id: str, entries: Iterable[HistoryEntry]) -> list[StepAttempt]:
+    """Return one record per attempt, in the order in which the attempts began. Pure.
+
+    What an entry does not carry (the function, the options) is taken from the step's other
+    entries: the one that closes an attempt is complete.
+    """
+    attempts: dict[tuple[str, int], dict[str, Any]] = {}
+    shared: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        if entry.kind != "step":
+            continue
+        status = StepStatus(entry.status)
+        facts = shared.setdefault(entry.name, {"step_id": f"{run_id}:{entry.name}:", "data": None})
+        attempt = attempts.setdefault(
+            (entry.name, entry.attempt), {"created_at": from_ms(entry.at), "result": None}
+        )
+        if entry.suffix is not None:
+            facts["step_id"] = f"{run_id}:{entry.name}:{entry.suffix}"
+        if entry.data:
+            facts["data"] = _value(entry.data)
+        for field in ("rpc_name", "retries", "retry_delay", "from_step_name"):
+            if getattr(entry, field) is not None:
+                facts[field] = getattr(entry, field)
+        attempt["status"] = status
+        attempt["updated_at"] = from_ms(entry.at)
+        if status in _STAMPS:
+            attempt[_STAMPS[status]] = from_ms(entry.at)
+        attempt["result"] = _value(entry.result)
+        attempt["error"] = _error(entry.error)
+    return [
+        StepAttempt(step_name=name, attempt_count=number, **{**shared[name], **attempt})
+        for (name, number), attempt in attempts.items()
+    ]
+
+
+def quoted(text: str) -> str:
+    """Return *text* as a JSON string."""
+    return msgspec.json.encode(text).decode()
+
+
+def started_body(workflow: str, command_id: str = "") -> str:
+    """Return the members of the entry that begins a run (the scripts add the time)."""
+    command = f',"command":{quoted(command_id)}' if command_id else ""
+    return f'"t":"run","status":"running","workflow":{quoted(workflow)}{command}'
+
+
+def status_body(
+    status: str, output: bytes = b"", error: bytes = b"", *, reason: str = "", command_id: str = ""
+) -> str:
+    """Return the members of the entry of a run's change of status."""
+    parts = [f'"t":"run","status":"{status}"']
+    if output:
+        parts.append(f'"output":{output.decode()}')
+    if error:
+        parts.append(f'"error":{error.decode()}')
+    if reason:
+        parts.append(f'"reason":{quoted(reason)}')
+    if command_id:
+        parts.append(f'"command":{quoted(command_id)}')
+    return ",".join(parts)
+
+
+def step_body(name: str, status: str, attempt: int, rpc_name: str | None = None) -> str:
+    """Return the members of an entry that opens an attempt, or moves it on."""
+    rpc = f',"rpc":{quoted(rpc_name)}' if rpc_name else ""
+    return f'"t":"step","name":{quoted(name)},"status":"{status}","attempt":{attempt}{rpc}'

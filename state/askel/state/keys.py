@@ -1,0 +1,104 @@
+"""Every Redis key of askel, in one place."""
+
+from __future__ import annotations
+
+from askel.names import check_prefix, check_queue
+
+#: Order of the per-status index keys, wherever a script takes them all.
+INDEXED_STATUSES = ("running", "suspended", "stalled", "completed", "failed", "cancelled")
+
+
+class Keys:
+    """The keys under one prefix.
+
+    A run id has no ``:``, so that (run id, step name) maps to its step key injectively although
+    step names may contain one. ``partition`` is 0 until a deployment has more than one; it is
+    carried from the first day so that no caller has to learn of it later.
+    """
+
+    __slots__ = (
+        "commands_default",
+        "dead",
+        "events",
+        "meta",
+        "partition",
+        "prefix",
+        "runs",
+        "schedules",
+        "timers",
+    )
+
+    def __init__(self, prefix: str = "workflows", partition: int = 0) -> None:
+        """Check *prefix* and name the keys that exist once.
+
+        Raises:
+            InvalidNameError: The prefix is not allowed.
+        """
+        self.prefix = check_prefix(prefix)
+        self.partition = partition
+        self.commands_default = f"{prefix}:commands"
+        self.timers = f"{prefix}:timers"
+        self.dead = f"{prefix}:dead"
+        self.events = f"{prefix}:events"
+        self.meta = f"{prefix}:meta"
+        self.schedules = f"{prefix}:schedules"
+        self.runs = f"{prefix}:runs"
+
+    def run(self, run_id: str) -> str:
+        """Hash of the run."""
+        return f"{self.prefix}:run:{run_id}"
+
+    def step(self, run_id: str, step_name: str) -> str:
+        """Hash of one step."""
+        return f"{self.prefix}:step:{run_id}:{step_name}"
+
+    def history(self, run_id: str) -> str:
+        """List of everything that happened to the run."""
+        return f"{self.prefix}:history:{run_id}"
+
+    def steps(self, run_id: str) -> str:
+        """List of the run's step names in order of creation."""
+        return f"{self.prefix}:steps:{run_id}"
+
+    def lock(self, run_id: str) -> str:
+        """The run lock."""
+        return f"{self.prefix}:lock:{run_id}"
+
+    def ctl(self, run_id: str) -> str:
+        """Hash that says who drives the run."""
+        return f"{self.prefix}:ctl:{run_id}"
+
+    def nudge(self, consumer: str) -> str:
+        """Stream of hints for one process."""
+        return f"{self.prefix}:nudge:{consumer}"
+
+    def commands(self, queue: str | None = None) -> str:
+        """Stream of commands: the default one, or that of *queue*."""
+        if not queue:
+            return self.commands_default
+        return f"{self.commands_default}:{check_queue(queue)}"
+
+    def queue_of(self, stream: str) -> str:
+        """Return the queue whose commands are on *stream*; the default stream has none."""
+        return stream[len(self.commands_default) + 1 :]
+
+    def reply(self, name: str) -> str:
+        """Stream on which one client awaits answers."""
+        return f"{self.prefix}:reply:{name}"
+
+    def runs_by_status(self, status: str) -> str:
+        """Index of the runs that have *status*."""
+        return f"{self.prefix}:runs:status:{status}"
+
+    def runs_by_workflow(self, workflow: str) -> str:
+        """Index of the runs of one workflow."""
+        return f"{self.prefix}:runs:workflow:{workflow}"
+
+    def status_indexes(self) -> list[str]:
+        """Every status index, in the order the scripts expect."""
+        return [self.runs_by_status(status) for status in INDEXED_STATUSES]
+
+    def run_keys(self, run_id: str) -> list[str]:
+        """The four keys every script of a run begins with: run, ctl, history, lock."""
+        p = self.prefix
+        return [f"{p}:run:{run_id}", f"{p}:ctl:{run_id}", f"{p}:history:{run_id}", f"{p}:lock:{run_id}"]

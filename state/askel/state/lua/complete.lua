@@ -1,0 +1,43 @@
+-- complete: record the outcome of an attempt, acknowledge its entry, wake who decides on the run.
+-- An outcome that is not final leaves the step pending for its next attempt, after a delay or at once.
+-- KEYS run ctl history lock stream step commands timers retry_stream
+-- ARGV group entry nonce attempt offset run_id step_name status outcome json final delay_ms timer retry...
+-- OK owner | ALREADY | GONE | FENCED | BUSY pttl
+--- include clock entry owner drive
+local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local group, entry, nonce, attempt, offset, run_id, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local becomes, outcome, json, final, delay, timer = ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1', ARGV[12], ARGV[13]
+
+local status = redis.call('HGET', run, 'status')
+if not status or TERMINAL[status] then
+  drop(stream, group, entry)
+  return { 'GONE' }
+end
+local s = redis.call('HMGET', step, unpack(FIELDS))
+local settled = s[1] == 'succeeded' or s[1] == 'failed'
+if nonce ~= '' and s[3] == nonce and ((s[2] == attempt and settled)
+    or (s[1] == 'pending' and tonumber(s[2]) == attempt + 1)) then return { 'ALREADY' } end
+-- A worker in another language never began the attempt here: it has no nonce to show.
+local open = s[1] == 'running' or (nonce == '' and (s[1] == 'scheduled' or s[1] == 'pending'))
+if not open or s[2] ~= attempt or (nonce ~= '' and s[3] ~= nonce) then return { 'FENCED' } end
+local x = redis.call('HMGET', ctl, unpack(WAKE))
+local pttl = busy(lock, x[2], '')
+if pttl then return { 'BUSY', pttl } end
+
+if drop(stream, group, entry) == 0 and nonce == '' then return { 'GONE' } end
+local at = clock(offset)
+local closing = closed(s, at, name, becomes, outcome, json, final and becomes == 'failed' and ',"final":true' or '')
+if final then
+  redis.call('HSET', step, 'status', becomes, outcome, json, 'updatedAt', at)
+  redis.call('RPUSH', history, closing)
+  return { 'OK', drive(ctl, KEYS[7], run_id, x) }
+end
+redis.call('HSET', step, 'status', 'pending', 'attemptCount', attempt + 1, 'updatedAt', at)
+redis.call('RPUSH', history, closing,
+  opened(at, '"t":"step","name":' .. cjson.encode(name) .. ',"status":"pending","attempt":' .. (attempt + 1)))
+if tonumber(delay) > 0 then
+  redis.call('ZADD', KEYS[8], at + delay, timer)
+else
+  redis.call('XADD', KEYS[9], '*', unpack(ARGV, 14))
+end
+return { 'OK', '' }

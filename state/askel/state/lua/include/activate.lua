@@ -1,0 +1,13 @@
+-- Makes the caller the owner of a run, under the run lock, and answers with what it must know.
+-- x: owner, turn, robbed of the ctl hash. A second copy of the same call answers the same.
+local function activated(keys, owner, lease_ms, robbed_limit, x)
+  if x[1] ~= owner then
+    local robbed = tonumber(x[3] or '0') + (x[1] and 1 or 0)
+    if robbed > tonumber(robbed_limit) then return { 'POISON' } end
+    redis.call('HSET', keys.ctl, 'owner', owner, 'robbed', robbed)
+    redis.call('HINCRBY', keys.ctl, 'fence', 1)
+  end
+  redis.call('SET', keys.lock, owner, 'PX', lease_ms)
+  local run = redis.call('HMGET', keys.run, 'workflow', 'status', 'input')
+  return { 'OK', tonumber(x[2] or '0'), run[1], run[2], run[3], redis.call('LRANGE', keys.history, 0, -1) }
+end

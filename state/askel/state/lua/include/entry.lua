@@ -1,0 +1,21 @@
+-- History entries. Payloads are spliced as the JSON text they are: never decoded, never encoded.
+local FIELDS = { 'status', 'attemptCount', 'nonce', 'stepId', 'rpcName', 'data', 'retries', 'retryDelay', 'fromStepName' }
+
+local LOST = '{"message":"the process that ran this attempt stopped before it ended","name":"AttemptLost"}'
+
+local function opened(at, body)
+  return '{"at":' .. at .. ',' .. body .. '}'
+end
+
+-- The entry that closes an attempt is complete: it can be read without the ones before it.
+-- s: the FIELDS of the step. outcome: "result" or "error". tail: further members, each with its comma.
+local function closed(s, at, name, status, outcome, json, tail)
+  return '{"at":' .. at .. ',"t":"step","name":' .. cjson.encode(name) .. ',"status":"' .. status
+    .. '","attempt":' .. s[2] .. ',"id":' .. cjson.encode(string.match(s[4] or '', '[^:]*$'))
+    .. (s[5] and ',"rpc":' .. cjson.encode(s[5]) or '')
+    .. (s[6] and s[6] ~= 'null' and ',"data":' .. s[6] or '')
+    .. (s[7] and ',"retries":' .. s[7] or '')
+    .. (s[8] and ',"retryDelay":' .. cjson.encode(s[8]) or '')
+    .. (s[9] and ',"from":' .. cjson.encode(s[9]) or '')
+    .. ',"' .. outcome .. '":' .. json .. tail .. '}'
+end

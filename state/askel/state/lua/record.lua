@@ -1,0 +1,30 @@
+-- record: append what happened to the run, whoever read the command; wake who decides.
+-- kind: signal, or timer (which ends a sleep, or lets a retry begin; ignored when no longer awaited).
+-- KEYS run ctl history lock stream commands step
+-- ARGV group entry offset run_id command_id kind step_name attempt body
+-- OK owner | STALE | DUP | NOTFOUND | TERMINAL status | GONE | BUSY pttl
+--- include clock entry owner drive
+local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
+local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local kind, name, attempt, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+
+local status = redis.call('HGET', run, 'status')
+if not status then return { 'NOTFOUND' } end
+if TERMINAL[status] then return { 'TERMINAL', status } end
+local x = redis.call('HMGET', ctl, unpack(WAKE))
+local pttl = busy(lock, x[2], '')
+if pttl then return { 'BUSY', pttl } end
+if drop(stream, group, entry) == 0 then return { 'GONE' } end
+if command_id ~= '' and redis.call('HSETNX', ctl, 'id:' .. command_id, '1') == 0 then return { 'DUP' } end
+local at = clock(offset)
+local text = opened(at, body)
+if kind == 'timer' then
+  local s = redis.call('HMGET', step, unpack(FIELDS))
+  if s[2] ~= attempt or (s[1] ~= 'scheduled' and s[1] ~= 'pending') then return { 'STALE' } end
+  if s[1] == 'scheduled' then
+    redis.call('HSET', step, 'status', 'succeeded', 'result', 'null', 'updatedAt', at)
+    text = closed(s, at, name, 'succeeded', 'result', 'null', '')
+  end
+end
+redis.call('RPUSH', history, text)
+return { 'OK', drive(ctl, KEYS[6], run_id, x) }

@@ -1,0 +1,33 @@
+-- settle: change a run's status because a command asks for it: cancel, suspend, resume, complete, fail.
+-- A terminal status is final at once; the run's owner learns of it from its next turn or renewal.
+-- KEYS run ctl history lock stream commands events target_index status_index...
+-- ARGV group entry offset run_id command_id allowed target outcome json body
+-- OK owner | ALREADY | ILLEGAL status | DUP | NOTFOUND | GONE | BUSY pttl
+--- include clock entry owner drive change
+local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+
+local status = redis.call('HGET', run, 'status')
+if not status then return { 'NOTFOUND' } end
+local already = status == target
+if not already and not string.find(allowed, ',' .. status .. ',', 1, true) then return { 'ILLEGAL', status } end
+local x = redis.call('HMGET', ctl, unpack(WAKE))
+local pttl = not already and busy(lock, x[2], '')
+if pttl then return { 'BUSY', pttl } end
+if entry ~= '' and drop(stream, group, entry) == 0 then return { 'GONE' } end
+if already then return { 'ALREADY' } end
+if command_id ~= '' and redis.call('HSETNX', ctl, 'id:' .. command_id, '1') == 0 then return { 'DUP' } end
+local at = clock(offset)
+local from
+for k, name in ipairs({ 'running', 'suspended', 'stalled', 'completed', 'failed', 'cancelled' }) do
+  if name == status then from = KEYS[8 + k] end
+end
+local seq = redis.call('RPUSH', history, opened(at, body))
+change({ run = run, events = KEYS[7] }, from, KEYS[8], run_id, target, at, seq, json ~= '' and { outcome, json } or {})
+if TERMINAL[target] then
+  if x[2] and x[4] ~= '1' then redis.call('HSET', ctl, 'nudged', '1') return { 'OK', x[2] } end
+  return { 'OK', '' }
+end
+if status ~= 'running' then redis.call('HDEL', run, 'error') end
+return { 'OK', drive(ctl, KEYS[6], run_id, x) }

@@ -1,0 +1,177 @@
+"""Recording: applying a delivered command to its run at once, whoever read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from askel.state.caller import GROUP, ProtocolCaller, Word, done, owner_to_nudge
+from askel.state.keys import Keys
+from askel.state.models import RunStatus
+from askel.state.moves import run_sources
+from askel.state.turns import Entry, Refusal
+
+
+class Recording(ProtocolCaller):
+    """The scripts that apply, put back or bury a delivered command. They need no owner."""
+
+    async def record(
+        self,
+        entry: Entry,
+        run_id: str,
+        kind: str,
+        body: str,
+        *,
+        command_id: str = "",
+        step_name: str = "",
+        attempt: int = 1,
+    ) -> str | Refusal:
+        """Append what *entry* says to the run. Returns the owner to nudge (empty: none).
+
+        Refused with STALE, DUP, NOTFOUND, TERMINAL, GONE or BUSY.
+        """
+        k = self.keys
+        answer = await self._ask(
+            "record",
+            [
+                *k.run_keys(run_id),
+                entry.stream,
+                k.commands_default,
+                k.step(run_id, step_name) if step_name else k.run(run_id),
+            ],
+            [GROUP, entry.id, self._offset, run_id, command_id, kind, step_name, attempt, body],
+        )
+        return owner_to_nudge(answer, {"STALE", "DUP", "NOTFOUND", "TERMINAL", "GONE"})
+
+    async def settle(
+        self,
+        entry: Entry | None,
+        run_id: str,
+        target: RunStatus,
+        body: str,
+        *,
+        outcome: str = "",
+        json: bytes = b"",
+        command_id: str = "",
+    ) -> str | Refusal:
+        """Move the run to *target* as *entry* asks. Returns the owner to nudge (empty: none).
+
+        Refused with ALREADY, ILLEGAL, DUP, NOTFOUND, GONE or BUSY.
+        """
+        k = self.keys
+        answer = await self._ask(
+            "settle",
+            [
+                *k.run_keys(run_id),
+                entry.stream if entry else k.commands_default,
+                k.commands_default,
+                k.events,
+                k.runs_by_status(target),
+                *k.status_indexes(),
+            ],
+            [
+                GROUP,
+                entry.id if entry else "",
+                self._offset,
+                run_id,
+                command_id,
+                run_sources(target),
+                target.value,
+                outcome,
+                json,
+                body,
+            ],
+        )
+        return owner_to_nudge(answer, {"ALREADY", "ILLEGAL", "DUP", "NOTFOUND", "GONE"})
+
+    async def create(
+        self, entry: Entry, run_id: str, workflow: str, text: bytes, body: str
+    ) -> Refusal | None:
+        """Create the run that a ``run.create`` asks for. Refused with EXISTS, CONFLICT or GONE."""
+        answer = await self._ask(
+            *create_call(
+                self.keys,
+                run_id,
+                workflow,
+                text,
+                body,
+                offset=self._offset,
+                entry=entry,
+            )
+        )
+        return done(answer, {"EXISTS", "CONFLICT", "GONE"})
+
+    async def put_back(
+        self,
+        entry: Entry,
+        words: Sequence[str | bytes],
+        *,
+        due: str = "",
+        timer: bytes = b"",
+        token_of: str = "",
+    ) -> bool:
+        """Send *entry* again with the fields *words*; False if it was no longer pending.
+
+        Args:
+            entry: What goes back.
+            words: Its fields from now on.
+            due: When it is to come back (ms of the server's clock, or ``+ms``); empty: now.
+            timer: The delayed command, needed with *due*.
+            token_of: The run whose token it may be; the token is then named anew.
+        """
+        k = self.keys
+        answer = await self._ask(
+            "put_back",
+            [entry.stream, k.timers, k.ctl(token_of) if token_of else k.meta],
+            [GROUP, entry.id, self._offset, due, timer, "1" if token_of else "0", *words],
+        )
+        return done(answer, {"GONE"}) is None
+
+    async def bury(
+        self, entry: Entry, reason: str, detail: str, *, deliveries: int = 1
+    ) -> bool:
+        """Move *entry* to the dead stream with all its fields; False if it was settled already."""
+        answer = await self._ask(
+            "bury",
+            [entry.stream, self.keys.dead],
+            [GROUP, entry.id, self._offset, reason, detail, deliveries, *entry.fields],
+        )
+        return answer[0] == b"OK"
+
+
+def create_call(
+    keys: Keys,
+    run_id: str,
+    workflow: str,
+    text: bytes,
+    body: str,
+    *,
+    offset: int = 0,
+    owner: str = "",
+    lease_ms: int = 0,
+    entry: Entry | None = None,
+    fields: Sequence[str | bytes] = (),
+) -> tuple[str, list[str], list[Word]]:
+    """Return the call of ``create_run``, which the service and the daemon both make."""
+    return (
+        "create_run",
+        [
+            *keys.run_keys(run_id),
+            keys.events,
+            keys.runs,
+            keys.runs_by_status("running"),
+            keys.runs_by_workflow(workflow),
+            entry.stream if entry else keys.commands_default,
+        ],
+        [
+            offset,
+            run_id,
+            workflow,
+            text,
+            owner,
+            lease_ms,
+            GROUP,
+            entry.id if entry else "",
+            body,
+            *fields,
+        ],
+    )

@@ -1,0 +1,190 @@
+"""The run lock: taken with a fence, renewed while held, lost loudly.
+
+A holder proves itself by its value, compared for equality inside every script that writes under
+the lock; the local deadline only saves it from working in vain.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+import anyio
+
+from askel.errors import (
+    LockLostError,
+    LockNotAcquiredError,
+    NestedLockError,
+    RunNotFoundError,
+    StoreError,
+)
+
+if TYPE_CHECKING:
+    from askel.state.keys import Keys
+    from askel.state.scripts import Scripts
+
+#: The numbers of the original: lease, tries and pause between them.
+DEFAULT_TTL_MS = 30_000
+DEFAULT_WAIT_S = 1.0
+_PAUSE_S = 0.1
+_RELEASE_S = 1.0
+# The local deadline stands this much before the lease's end, for clocks that run at unlike speed.
+_MARGIN = 0.9
+
+_held: ContextVar[dict[tuple[int, str], RunLock]] = ContextVar("askel_held_locks")
+
+
+class RunLock:
+    """A held run lock.
+
+    Attributes:
+        run_id: The run.
+        fence: Strictly greater than that of every earlier holder of this run's lock. Pass it to
+            other systems, and have them refuse a smaller one.
+    """
+
+    __slots__ = ("_lost", "fence", "holder", "run_id")
+
+    def __init__(self, run_id: str, holder: str, fence: int) -> None:
+        """Describe the lock that *holder* was given."""
+        self.run_id = run_id
+        self.holder = holder
+        self.fence = fence
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the lease ran out, or somebody removed the lock."""
+        return self._lost
+
+    def mark_lost(self) -> None:
+        """Remember that the lock is gone."""
+        self._lost = True
+
+
+def holder_for(owner: object, run_id: str) -> str:
+    """Return the value of the lock under which this task writes to the run; empty without one.
+
+    Raises:
+        LockLostError: The task's lock is known to be lost.
+    """
+    lock = _held.get({}).get((id(owner), run_id))
+    if lock is None:
+        return ""
+    if lock.lost:
+        raise LockLostError(run_id)
+    return lock.holder
+
+
+@asynccontextmanager
+async def hold_run_lock(
+    owner: object,
+    scripts: Scripts,
+    keys: Keys,
+    run_id: str,
+    holder: str,
+    *,
+    ttl_ms: int = DEFAULT_TTL_MS,
+    wait_s: float = DEFAULT_WAIT_S,
+) -> AsyncIterator[RunLock]:
+    """Hold the lock of *run_id* for the body, renewing it.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        NestedLockError: This task, or the one that started it, holds it already.
+        LockNotAcquiredError: It was held by another for *wait_s*.
+        LockLostError: It was lost while the body ran; the body was cancelled.
+    """
+    held = _held.get({})
+    key = (id(owner), run_id)
+    if key in held:
+        raise NestedLockError(run_id)
+    fence, sent_at = await _acquire(scripts, keys, run_id, holder, ttl_ms, wait_s)
+    lock = RunLock(run_id, holder, fence)
+    reset = _held.set({**held, key: lock})
+    failure: BaseException | None = None
+    try:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(_keep, scripts, keys, lock, ttl_ms, sent_at, tg.cancel_scope)
+            try:
+                yield lock
+            except anyio.get_cancelled_exc_class():
+                raise
+            except BaseException as error:  # noqa: BLE001 - raised again below, outside the group
+                failure = error
+            tg.cancel_scope.cancel()
+    finally:
+        _held.reset(reset)
+        await _release(scripts, keys, lock)
+    if failure is not None:
+        raise failure
+    if lock.lost:
+        raise LockLostError(run_id)
+
+
+async def _acquire(
+    scripts: Scripts, keys: Keys, run_id: str, holder: str, ttl_ms: int, wait_s: float
+) -> tuple[int, float]:
+    """Return the fence, and when the call that got it was sent."""
+    call = (
+        [keys.run(run_id), keys.ctl(run_id), keys.lock(run_id)],
+        [holder, ttl_ms, max(ttl_ms, DEFAULT_TTL_MS) * 2],
+    )
+    started = anyio.current_time()
+    while True:
+        sent_at = anyio.current_time()
+        answer, _ = await scripts.insist("acquire_lock", *call, patience_s=wait_s)
+        if answer[0] == b"OK":
+            return int(answer[1]), sent_at
+        if answer[0] == b"NOTFOUND":
+            raise RunNotFoundError(run_id)
+        waited = anyio.current_time() - started
+        if waited >= wait_s:
+            raise LockNotAcquiredError(run_id, waited)
+        # A little apart from the other contenders; this is no secret.
+        pause = min(_PAUSE_S, max(answer[1], 1) / 1_000) * random.uniform(0.8, 1.2)  # noqa: S311
+        await anyio.sleep(min(pause, wait_s - waited + 0.001))
+
+
+async def _keep(
+    scripts: Scripts,
+    keys: Keys,
+    lock: RunLock,
+    ttl_ms: int,
+    sent_at: float,
+    scope: anyio.CancelScope,
+) -> None:
+    """Renew *lock* every third of its lease; at the local deadline cancel *scope*."""
+    lease_s = ttl_ms / 1_000
+    while True:
+        deadline = sent_at + lease_s * _MARGIN
+        await anyio.sleep_until(min(sent_at + lease_s / 3, deadline))
+        asked_at = anyio.current_time()
+        kept = False
+        with anyio.move_on_after(max(deadline - asked_at, 0)):
+            try:
+                answer, _ = await scripts.insist(
+                    "renew_lock", [keys.lock(lock.run_id)], [lock.holder, ttl_ms], patience_s=None
+                )
+                kept = answer[0] == b"OK"
+            except StoreError:
+                continue  # asked again until the deadline decides
+        if not kept:
+            lock.mark_lost()
+            scope.cancel()
+            return
+        sent_at = asked_at
+
+
+async def _release(scripts: Scripts, keys: Keys, lock: RunLock) -> None:
+    """Give the lock back; what goes wrong here never replaces the outcome of the body."""
+    if lock.lost:
+        return
+    with anyio.move_on_after(_RELEASE_S, shield=True):
+        try:
+            await scripts.run("release_lock", [keys.lock(lock.run_id)], [lock.holder])
+        except StoreError:
+            return  # it expires by itself

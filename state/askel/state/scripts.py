@@ -1,0 +1,163 @@
+"""The home of the Lua scripts: read once from the package, run by EVALSHA.
+
+Each script's header names its KEYS, its ARGV and every answer; a test compares them with the
+callers. Shared functions live in ``lua/include`` and are put in front of the scripts that name them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from askel.errors import ScriptMissingError, StoreUnavailableError, UnknownOutcomeError
+from askel.state.connection import Connection
+
+_HEADER = re.compile(r"-- (?P<name>[a-z_]+): ")
+_INCLUDE = re.compile(r"^--- include (?P<names>[a-z_ ]+)$", re.MULTILINE)
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 1.0
+
+
+class Script(msgspec.Struct, frozen=True):
+    """One script: what is sent, and what its header promises.
+
+    ``keys`` and ``args`` are the names in order; a last name ending in ``...`` repeats.
+    """
+
+    name: str
+    body: str
+    sha: str
+    keys: tuple[str, ...]
+    args: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@cache
+def load_scripts() -> dict[str, Script]:
+    """Return every script of the package by name.
+
+    Raises:
+        AssertionError: A file's header does not say what it must; a mistake of ours.
+    """
+    folder = resources.files("askel.state") / "lua"
+    includes = {
+        item.name.removesuffix(".lua"): item.read_text("utf-8")
+        for item in (folder / "include").iterdir()
+        if item.name.endswith(".lua")
+    }
+    scripts = {}
+    for item in folder.iterdir():
+        if item.name.endswith(".lua"):
+            script = _parse(item.name.removesuffix(".lua"), item.read_text("utf-8"), includes)
+            scripts[script.name] = script
+    return scripts
+
+
+def _parse(name: str, text: str, includes: dict[str, str]) -> Script:
+    header = []
+    for line in text.splitlines():
+        if not line.startswith("--") or line.startswith("---"):
+            break
+        header.append(line.removeprefix("--").strip())
+    first = _HEADER.match(text)
+    assert first, f"{name}.lua: the first line must be '-- {name}: what it does'"
+    assert first["name"] == name, f"{name}.lua: its header names {first['name']}"
+    keys = _named(header, "KEYS ", name)
+    args = _named(header, "ARGV ", name)
+    answers = tuple(part.split()[0] for part in header[-1].split("|"))
+
+    def expand(match: re.Match[str]) -> str:
+        return "".join(includes[word] for word in match["names"].split())
+
+    body = _INCLUDE.sub(expand, text)
+    return Script(name, body, hashlib.sha1(body.encode()).hexdigest(), keys, args, answers)  # noqa: S324 - the id Redis uses
+
+
+def _named(header: list[str], label: str, name: str) -> tuple[str, ...]:
+    for line in header:
+        if line.startswith(label):
+            return tuple(line.removeprefix(label).split())
+    msg = f"{name}.lua: no line '-- {label}...'"
+    raise AssertionError(msg)
+
+
+class Scripts:
+    """Runs the scripts on one connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Use *connection* for every call."""
+        self._connection = connection
+        self._scripts = load_scripts()
+
+    async def run(
+        self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]
+    ) -> list[Any]:
+        """Run script *name* once and return its answer, whose first item is a word in bytes.
+
+        A script that the server forgot is loaded and sent again: it was not executed.
+
+        Raises:
+            StoreUnavailableError: It was not sent.
+            UnknownOutcomeError: It may have been executed. Send the same call again.
+            StoreReplyError: Redis refused it (out of memory, read only, no permission).
+        """
+        script = self._scripts[name]
+        send = self._connection.send
+        try:
+            return await send("EVALSHA", script.sha, len(keys), *keys, *args)  # type: ignore[no-any-return]
+        except ScriptMissingError:
+            await send("SCRIPT", "LOAD", script.body)
+            return await send("EVALSHA", script.sha, len(keys), *keys, *args)  # type: ignore[no-any-return]
+
+    async def insist(
+        self,
+        name: str,
+        keys: Sequence[str],
+        args: Sequence[str | bytes | int],
+        *,
+        patience_s: float | None,
+    ) -> tuple[list[Any], bool]:
+        """Run script *name*, sending the same bytes again until it is answered.
+
+        Right only for scripts whose second copy is harmless, which all of askel's are.
+
+        Args:
+            name: The script.
+            keys: Its KEYS.
+            args: Its ARGV.
+            patience_s: Give up this long after the first failure; None never gives up.
+
+        Returns:
+            The answer, and whether an earlier copy may have been executed too.
+
+        Raises:
+            StoreUnavailableError, UnknownOutcomeError: Patience ran out.
+            StoreReplyError: Redis refused it.
+        """
+        try:
+            return await self.run(name, keys, args), False
+        except (StoreUnavailableError, UnknownOutcomeError) as error:
+            unknown = isinstance(error, UnknownOutcomeError)
+            if patience_s == 0:
+                raise
+        loop = asyncio.get_running_loop()
+        end = None if patience_s is None else loop.time() + patience_s
+        pause = _FIRST_PAUSE_S
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                return await self.run(name, keys, args), unknown
+            except (StoreUnavailableError, UnknownOutcomeError) as error:
+                unknown = unknown or isinstance(error, UnknownOutcomeError)
+                if end is not None and loop.time() >= end:
+                    if unknown and not isinstance(error, UnknownOutcomeError):
+                        raise UnknownOutcomeError(str(error)) from error
+                    raise
+            pause = min(pause * 2, _LONGEST_PAUSE_S)

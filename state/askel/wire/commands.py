@@ -1,0 +1,299 @@
+"""The commands on the streams: a tagged union of Structs over flat text fields.
+
+A command is one stream entry; ``type`` says which. Payloads (``input``, ``data``, ``result``,
+``error``, ``output``) are JSON text. Fields that a type does not know are carried but not read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from askel.durations import wire_duration_ms
+from askel.errors import AskelError, InvalidOptionError
+from askel.names import check_name, check_queue, check_run_id
+from askel.state import codec
+from askel.state.ids import run_id_of_command
+
+#: The only wire version so far.
+VERSION = 1
+_MAX_FIELDS = 32
+_MAX_ID = 256
+
+
+class CommandError(AskelError):
+    """A stream entry is no command. ``reason`` is the word recorded with the dead letter."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        """Keep the word and the sentence."""
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+
+
+class _Command(msgspec.Struct, frozen=True, tag_field="type", omit_defaults=True, kw_only=True):
+    """What every command may carry."""
+
+    v: int = VERSION
+    id: str = ""
+    at: int | None = None
+    reply_to: str = ""
+    traceparent: str = ""
+    unknown_since: int | None = None
+    tries: int = 0
+
+
+class _NewRun(_Command, frozen=True):
+    """A command that makes a run."""
+
+    workflow: str
+    input: str = "null"
+    run_id: str = ""
+
+    @property
+    def run(self) -> str:
+        """The run id: given, or made from the command's id; empty where there is neither."""
+        return self.run_id or (run_id_of_command(self.id) if self.id else "")
+
+
+class RunStart(_NewRun, frozen=True, tag="run.start"):
+    """Start a run of a registered workflow."""
+
+    queue: str = ""
+    if_exists: str = "reject"
+
+
+class RunCreate(_NewRun, frozen=True, tag="run.create"):
+    """Create a run that another program drives step by step."""
+
+
+class RunComplete(_Command, frozen=True, tag="run.complete"):
+    """Complete a run that another program drives."""
+
+    run_id: str
+    output: str = "null"
+
+
+class RunFail(_Command, frozen=True, tag="run.fail"):
+    """Fail a run that another program drives."""
+
+    run_id: str
+    error: str = '{"message":"failed by command"}'
+
+
+class RunCancel(_Command, frozen=True, tag="run.cancel"):
+    """Cancel a run: no further step begins."""
+
+    run_id: str
+    reason: str = ""
+
+
+class RunTerminate(_Command, frozen=True, tag="run.terminate"):
+    """End a run at once, without compensation."""
+
+    run_id: str
+    reason: str = ""
+
+
+class RunSuspend(_Command, frozen=True, tag="run.suspend"):
+    """Hold a run: running steps end, no further step begins."""
+
+    run_id: str
+    reason: str = ""
+
+
+class RunResume(_Command, frozen=True, tag="run.resume"):
+    """Let a suspended or stalled run go on."""
+
+    run_id: str
+    reason: str = ""
+
+
+class RunSignal(_Command, frozen=True, tag="run.signal"):
+    """Send a signal to a run."""
+
+    run_id: str
+    name: str
+    data: str = "null"
+
+
+class RunApprove(_Command, frozen=True, tag="run.approve"):
+    """Decide an approval of a run."""
+
+    run_id: str
+    reason: str
+    data: str
+    decided_by: str = ""
+
+
+class RunAdvance(_Command, frozen=True, tag="run.advance"):
+    """Internal: the token by which somebody drives a run on."""
+
+    run_id: str
+
+
+class StepExecute(_Command, frozen=True, tag="step.execute"):
+    """Execute one step of a run by the handler registered under ``rpc_name``."""
+
+    run_id: str
+    step_name: str
+    rpc_name: str
+    data: str = "null"
+    retries: int | None = None
+    retry_delay: str = ""
+    timeout: str = ""
+
+
+class StepComplete(_Command, frozen=True, tag="step.complete"):
+    """A worker in any language has executed a step."""
+
+    run_id: str
+    step_name: str
+    attempt: int
+    result: str = "null"
+
+
+class StepFail(_Command, frozen=True, tag="step.fail"):
+    """A worker in any language has failed to execute a step."""
+
+    run_id: str
+    step_name: str
+    attempt: int
+    error: str = '{"message":"failed"}'
+
+
+class StepHeartbeat(_Command, frozen=True, tag="step.heartbeat"):
+    """A worker in any language is still at work on a step."""
+
+    run_id: str
+    step_name: str
+    attempt: int
+
+
+class TimerFire(_Command, frozen=True, tag="timer.fire"):
+    """Internal: a sleep is over, or a retry may begin."""
+
+    run_id: str
+    step_name: str
+    attempt: int = 1
+
+
+Command: TypeAlias = (
+    RunStart
+    | RunCreate
+    | RunComplete
+    | RunFail
+    | RunCancel
+    | RunTerminate
+    | RunSuspend
+    | RunResume
+    | RunSignal
+    | RunApprove
+    | RunAdvance
+    | StepExecute
+    | StepComplete
+    | StepFail
+    | StepHeartbeat
+    | TimerFire
+)
+
+_PAYLOADS = ("input", "data", "result", "error", "output")
+
+
+def decode_command(fields: Sequence[bytes], *, limit: int = codec.MAX_PAYLOAD) -> Command:
+    """Return the command in the flat *fields* of a stream entry, checked whole.
+
+    Raises:
+        CommandError: With the word and the sentence for the dead letter.
+    """
+    if len(fields) > 2 * _MAX_FIELDS:
+        raise CommandError("invalid_command", f"more than {_MAX_FIELDS} fields")
+    try:
+        texts = [field.decode() for field in fields]
+    except UnicodeDecodeError:
+        raise CommandError("invalid_command", "a field is not valid UTF-8") from None
+    given = dict(zip(texts[::2], texts[1::2], strict=True))
+    if len(given) != len(texts) // 2:
+        raise CommandError("invalid_command", "a field is given twice")
+    try:
+        command: Command = msgspec.convert(given, Command, strict=False)
+    except msgspec.ValidationError as error:
+        known = given.get("type", "run.start") in _TYPES
+        reason = "invalid_command" if known else "unknown_command"
+        raise CommandError(reason, _explain(given, str(error))) from None
+    _check(command, given, limit)
+    return command
+
+
+def _check(command: Command, given: dict[str, str], limit: int) -> None:
+    if command.v != VERSION:
+        raise CommandError("unknown_version", f"v {command.v} is not known here; this is v 1")
+    if len(command.id) > _MAX_ID:
+        raise CommandError("invalid_command", f"id is longer than {_MAX_ID} characters")
+    try:
+        if run_id := given.get("run_id"):
+            check_run_id(run_id)
+        elif not isinstance(command, RunStart | RunCreate):
+            raise CommandError("invalid_command", "run_id is empty")
+        for field in ("workflow", "step_name", "rpc_name", "name"):
+            if field in given:
+                check_name(given[field], field)
+        if given.get("queue"):
+            check_queue(given["queue"])
+        for field in ("timeout", "retry_delay"):
+            if given.get(field) and given[field] != "exponential":
+                wire_duration_ms(given[field])
+        for field in _PAYLOADS:
+            if field in given:
+                codec.check_json(given[field], what=field, limit=limit)
+    except InvalidOptionError as error:
+        raise CommandError("invalid_command", str(error)) from error
+    except CommandError:
+        raise
+    except AskelError as error:
+        reason = "invalid_payload" if "JSON" in str(error) else "invalid_name"
+        raise CommandError(reason, str(error)) from error
+    if isinstance(command, StepExecute) and command.retries is not None and command.retries < 0:
+        raise CommandError("invalid_command", "retries must not be negative")
+
+
+def _explain(given: dict[str, str], why: str) -> str:
+    kind = given.get("type")
+    if kind is None:
+        return f"field type is missing; it is one of {', '.join(sorted(_TYPES))}"
+    if kind not in _TYPES:
+        return f"type {kind[:64]!r} is unknown; it is one of {', '.join(sorted(_TYPES))}"
+    return f"{kind}: {why}"
+
+
+def encode_command(command: Command) -> list[str]:
+    """Return the flat text fields of *command*, ``type`` first, defaults left out."""
+    words: list[str] = []
+    for name, value in msgspec.to_builtins(command).items():
+        words += [name, value if isinstance(value, str) else str(value)]
+    return words
+
+
+def encode_timer(queue: str, words: Sequence[str]) -> bytes:
+    """Return the timer that sends a command with the fields *words* to *queue* when due."""
+    return msgspec.json.encode([queue, *words])
+
+
+def decode_timer(member: bytes) -> tuple[str, list[str]]:
+    """Return the queue and the fields of a timer.
+
+    Raises:
+        CommandError: Somebody else wrote it.
+    """
+    try:
+        queue, *words = msgspec.json.decode(member, type=list[str])
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise CommandError("invalid_timer", "not a timer of askel") from error
+    if not words or len(words) % 2:
+        raise CommandError("invalid_timer", "its fields are not pairs")
+    return queue, words
+
+
+_TYPES = frozenset(kind.__struct_config__.tag for kind in Command.__args__)  # type: ignore[attr-defined]

@@ -1,0 +1,128 @@
+"""Waiting for runs to end: one reader of the events stream serves everybody in the process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from askel.errors import RunNotFoundError, StoreError, WaitTimeoutError
+from askel.state import (
+    TERMINAL,
+    Connection,
+    Keys,
+    RunStatus,
+    WorkflowRun,
+    fields_of,
+    read_run,
+)
+
+_BLOCK_MS = 10_000
+#: How often a waited-for run is read although no event came, in case the stream was trimmed.
+REREAD_S = 15.0
+_PAUSE_S = 0.2
+
+
+class RunWaiter:
+    """Wakes those who wait for runs, from the events stream; nobody polls.
+
+    The reader runs only while somebody waits. It has a connection of its own because it blocks.
+    """
+
+    def __init__(self, commands: Connection, blocking: Connection, keys: Keys) -> None:
+        """Read runs by *commands* and events by *blocking*."""
+        self._commands = commands
+        self._blocking = blocking
+        self._keys = keys
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._reader: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+
+    async def wait(self, run_id: str, *, timeout_s: float | None, must_exist: bool) -> WorkflowRun:
+        """Return the run once it has ended.
+
+        Raises:
+            RunNotFoundError: It does not exist, and *must_exist* (else it may be created yet).
+            WaitTimeoutError: It has not ended within *timeout_s*.
+        """
+        woken = asyncio.Event()
+        self._waiting[run_id].add(woken)
+        try:
+            async with asyncio.timeout(timeout_s):
+                self._ensure_reader()
+                await self._ready.wait()
+                while True:
+                    run = await self._read(run_id)
+                    if run is not None and run.status in TERMINAL:
+                        return run
+                    if run is None and must_exist:
+                        raise RunNotFoundError(run_id)
+                    try:
+                        await asyncio.wait_for(woken.wait(), REREAD_S)
+                    except TimeoutError:
+                        continue
+                    woken.clear()
+        except TimeoutError:
+            msg = f"run {run_id!r} has not ended within {timeout_s:g} s; it goes on"
+            raise WaitTimeoutError(msg) from None
+        finally:
+            self._waiting[run_id].discard(woken)
+            if not self._waiting[run_id]:
+                del self._waiting[run_id]
+            if not self._waiting:
+                await self._stop_reader()
+
+    async def close(self) -> None:
+        """Stop the reader and close its connection."""
+        await self._stop_reader()
+        await self._blocking.close()
+
+    async def _read(self, run_id: str) -> WorkflowRun | None:
+        flat = await self._commands.send("HGETALL", self._keys.run(run_id))
+        return read_run(fields_of(flat)) if flat else None
+
+    def _ensure_reader(self) -> None:
+        if self._reader is None or self._reader.done():
+            self._ready.clear()
+            self._reader = asyncio.create_task(self._follow())
+
+    async def _stop_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        """Read events for ever; after a loss of the connection wake everybody to look anew."""
+        last: str | None = None
+        while True:
+            try:
+                if last is None:
+                    last = await self._newest()
+                    self._ready.set()
+                    self._wake_all()
+                reply = await self._blocking.send(
+                    "XREAD", "COUNT", 1000, "BLOCK", _BLOCK_MS, "STREAMS", self._keys.events, last
+                )
+            except StoreError:
+                self._ready.set()  # whoever waits sees the error by its own read
+                last = None
+                await asyncio.sleep(_PAUSE_S)
+                continue
+            for entry, flat in reply[0][1] if reply else ():
+                last = entry.decode()
+                fields = fields_of(flat)
+                if fields.get("status", b"").decode() in _ENDS:
+                    for event in self._waiting.get(fields["run_id"].decode(), ()):
+                        event.set()
+
+    async def _newest(self) -> str:
+        reply = await self._blocking.send("XREVRANGE", self._keys.events, "+", "-", "COUNT", 1)
+        return reply[0][0].decode() if reply else "0"
+
+    def _wake_all(self) -> None:
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
+
+
+_ENDS = frozenset(str(status) for status in RunStatus if status in TERMINAL)

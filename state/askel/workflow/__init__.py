@@ -1,0 +1,26 @@
+"""The engine: apps, replayed workflow code, attempts, and what drives them."""
+
+from askel.workflow.activation import Activation, LocalAttempt, Outcome
+from askel.workflow.app import App, StepDefinition, WorkflowDefinition
+from askel.workflow.context import Run, StepContext
+from askel.workflow.driver import Ended, Executes, Observer, RunDriver
+from askel.workflow.executor import Executor
+from askel.workflow.retry import DEFAULT_RETRIES, RetryPolicy
+
+__all__ = [
+    "DEFAULT_RETRIES",
+    "Activation",
+    "App",
+    "Ended",
+    "Executes",
+    "Executor",
+    "LocalAttempt",
+    "Observer",
+    "Outcome",
+    "RetryPolicy",
+    "Run",
+    "RunDriver",
+    "StepContext",
+    "StepDefinition",
+    "WorkflowDefinition",
+]

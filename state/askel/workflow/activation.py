@@ -1,0 +1,426 @@
+"""One activation of a run: turns what the code reached into decisions, and outcomes into turns.
+
+Pure: it is told what happened and answers with the turn to send. Whoever drives it does the I/O.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from askel.durations import duration_text
+from askel.errors import NonDeterminismError, RegistrationError
+from askel.state import (
+    Activated,
+    HistoryEntry,
+    IdSource,
+    Keys,
+    SerializedError,
+    StepDecision,
+    StepResult,
+    Turn,
+    Turned,
+    codec,
+    decode_entries,
+    step_body,
+)
+from askel.wire import StepExecute, TimerFire, encode_command, encode_timer
+from askel.workflow.app import App, StepDefinition
+from askel.workflow.context import SleepCall, StepCall
+from askel.workflow.replay import Reached, Replay, StepRecord
+
+#: Most decisions that one turn carries; a larger fan-out takes several turns.
+MAX_DECISIONS = 200
+_LOST = SerializedError(
+    message="the process that ran this attempt stopped before it ended", name="AttemptLost"
+)
+
+
+class LocalAttempt(msgspec.Struct):
+    """An attempt that this process executes: begun by a turn, ended by the next."""
+
+    key: str
+    attempt: int
+    nonce: str
+    definition: StepDefinition
+    data: bytes
+    timeout_ms: int | None
+    run_id: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How an attempt ended. ``permanent`` failures are not tried again."""
+
+    json: bytes
+    error: SerializedError | None = None
+    permanent: bool = False
+
+
+class Activation:
+    """The deciding part of an activation: owner nonce, turn number, replayed code."""
+
+    def __init__(
+        self,
+        app: App,
+        keys: Keys,
+        ids: IdSource,
+        run_id: str,
+        owner: str,
+        loaded: Activated,
+        *,
+        inline: bool = False,
+    ) -> None:  # fmt: skip
+        """Replay the run that was *loaded*.
+
+        Args:
+            app: Where the run's workflow and steps are registered.
+            keys: The keys of the deployment.
+            ids: Where new ids come from.
+            run_id: The run.
+            owner: The nonce of this activation.
+            loaded: The run, as the script that made us its owner answered.
+            inline: Every step is executed here, and timers are kept here, not in Redis.
+
+        Raises:
+            KeyError: The app has no such workflow.
+        """
+        self.run_id = run_id
+        self.workflow = loaded.workflow
+        self.running: dict[str, LocalAttempt] = {}
+        self.ended: str | None = None
+        self._keys = keys
+        self._ids = ids
+        self._owner = owner
+        self._inline = inline
+        self._number = loaded.turn
+        self._sent = 0
+        self._known = len(loaded.history)
+        self._base = ids.suffix()
+        self._attempts = 0
+        self._results: list[StepResult] = []
+        self._retries: dict[str, tuple[Reached, int]] = {}
+        self._begun: list[LocalAttempt] = []
+        self._landing: Turn | None = None
+        self._stalled: NonDeterminismError | RegistrationError | None = None
+        self._replay = Replay(app, app.workflows[loaded.workflow], run_id, loaded.input)
+        self._feed(decode_entries(loaded.history), 0)
+
+    @property
+    def has_local_work(self) -> bool:
+        """Whether attempts of this run are executed here, or results wait to be sent."""
+        return bool(self.running or self._results)
+
+    @property
+    def has_results(self) -> bool:
+        """Whether outcomes wait to be sent."""
+        return bool(self._results)
+
+    def close(self) -> None:
+        """Abandon the code."""
+        self._replay.close()
+
+    def finished(self, attempt: LocalAttempt, outcome: Outcome) -> None:
+        """Take the outcome of an attempt that was executed here."""
+        del self.running[attempt.key]
+        reached = self._replay.open[attempt.key]
+        call = reached.call
+        assert isinstance(call, StepCall)
+        failed = outcome.error is not None
+        final = not failed or outcome.permanent or attempt.attempt > call.policy.retries
+        self._results.append(
+            StepResult(
+                name=attempt.key,
+                expect="running",
+                attempt=attempt.attempt,
+                nonce=attempt.nonce,
+                becomes="failed" if failed else "succeeded",
+                json=outcome.json,
+                seen=self._replay.fed,
+                final=final,
+            )
+        )
+        if final:
+            self._replay.finish(attempt.key, outcome.json, outcome.error)
+        else:
+            self._retries[attempt.key] = (reached, attempt.attempt)
+
+    def next_due(self) -> int | None:
+        """Return when the next timer kept here is due, in ms of the server's clock."""
+        records = (self._replay.steps.get(key) for key in self._replay.open)
+        waiting = (record for record in records if record is not None and not record.fired)
+        return min((record.due for record in waiting if record.due is not None), default=None)
+
+    def timers_due(self, now: int) -> None:
+        """Take it that the server's clock shows *now*: sleeps end, retries may begin."""
+        for key, reached in list(self._replay.open.items()):
+            record = self._replay.steps.get(key)
+            if record is None or record.due is None or record.due > now or record.fired:
+                continue
+            record.fired = True
+            if isinstance(reached.call, SleepCall):
+                seen = self._replay.fed
+                self._results.append(
+                    StepResult(key, "scheduled", 1, "*", "succeeded", b"null", seen)
+                )
+                self._replay.finish(key, b"null", None)
+
+    def next_turn(
+        self, *, passivate: bool = False, forced: bool = False, hold: bool = False
+    ) -> Turn | None:
+        """Return the turn to send now, or None when there is nothing to say.
+
+        Args:
+            passivate: Give the run up if nothing of it is worked on here.
+            forced: Send a turn even if it is empty, to be told of the tail.
+            hold: Begin nothing.
+        """
+        self._begun = []
+        if hold or self._stalled is not None or self._replay.status != "running":
+            decisions = self._decide_held()
+        else:
+            decisions = self._decide()
+        end, outcome, json = self._end(passivate=passivate and not decisions)
+        if not (decisions or self._results or end or forced):
+            return None
+        self._sent += 1
+        results, self._results = self._results, []
+        self._landing = Turn(
+            run_id=self.run_id,
+            owner=self._owner,
+            number=self._number,
+            seen=self._replay.fed,
+            nonce=f"{self._base}{self._number}.{self._sent}",
+            results=results,
+            decisions=decisions,
+            end=end,
+            outcome=outcome,
+            json=json,
+        )
+        return self._landing
+
+    def landed(self, answer: Turned) -> list[LocalAttempt]:
+        """Take the answer OK to the last turn; return the attempts to execute now."""
+        turn = self._landing
+        assert turn is not None
+        self._number = answer.turn
+        self._known = answer.length
+        for decision in turn.decisions:
+            due = None if decision.delay_ms is None else answer.at + decision.delay_ms
+            self._replay.steps[decision.name] = StepRecord(
+                decision.becomes, decision.attempt, queued=bool(decision.queue), due=due
+            )
+            self._retries.pop(decision.name, None)
+        begun, self._begun = self._begun, []
+        for attempt in begun:
+            self.running[attempt.key] = attempt
+        if answer.tail:
+            self._absorb(answer.tail, turn.seen)
+        else:
+            self._replay.fed = answer.length
+        return begun
+
+    def behind(self, answer: Turned) -> None:
+        """Take the answer BEHIND: nothing was written; the tail is to be considered first."""
+        turn = self._landing
+        assert turn is not None
+        self._results = turn.results + self._results
+        self._known = answer.length
+        self._absorb(answer.tail, turn.seen)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more of the history is known to exist than was fed."""
+        return self._known > self._replay.fed
+
+    def _absorb(self, tail: Sequence[bytes], first: int) -> None:
+        """Feed the part of the tail that others wrote; what turns wrote since is our own."""
+        entries = decode_entries(tail)
+        foreign = [entry for entry in entries if entry.seen is None]
+        self._feed(foreign, first + len(entries) - len(foreign))
+        self._replay.fed = first + len(entries)
+
+    def _feed(self, entries: Sequence[HistoryEntry], first: int) -> None:
+        try:
+            self._replay.feed(entries, first)
+        except NonDeterminismError as error:
+            self._stalled = error
+
+    def _end(self, *, passivate: bool) -> tuple[str, str, bytes]:
+        """Return how the activation ends with this turn, if it does: end, outcome field, JSON."""
+        replay = self._replay
+        if self._stalled is not None:
+            error = SerializedError(str(self._stalled), name=type(self._stalled).__name__)
+            return "stalled", "error", codec.encode(error)
+        if replay.done and replay.status == "running" and not self.running:
+            if replay.error is not None:
+                return "failed", "error", codec.encode(codec.serialize_error(replay.error))
+            try:
+                return "completed", "output", codec.encode(replay.value)
+            except codec.PayloadError as error:
+                return "failed", "error", codec.encode(codec.serialize_error(error))
+        # Results must be in the history before the activation may be given up.
+        if passivate and not self.running and not self._results:
+            return "passivate", "", b""
+        return "", "", b""
+
+    def _decide(self) -> list[StepDecision]:
+        """Return what to do about the operations that wait, in the order they were reached."""
+        decisions: list[StepDecision] = []
+        for key, reached in list(self._replay.open.items()):
+            if len(decisions) >= MAX_DECISIONS:
+                break
+            decision = self._decide_one(key, reached)
+            if decision is not None:
+                decisions.append(decision)
+        return decisions
+
+    def _decide_held(self) -> list[StepDecision]:
+        """Return the decisions without which results cannot stand: a failed attempt is to wait.
+
+        An attempt that was lost is closed when its successor begins.
+        """
+        self._results = [r for r in self._results if r.final or r.becomes != "lost"]
+        return [
+            self._wait_for_retry(reached, failed) for reached, failed in self._retries.values()
+        ]
+
+    def _decide_one(self, key: str, reached: Reached) -> StepDecision | None:
+        call, record = reached.call, self._replay.steps.get(key)
+        if key in self.running:
+            return None
+        if key in self._retries:
+            return self._retry(reached, self._retries[key][1])
+        if isinstance(call, SleepCall):
+            return None if record else self._sleep(call, reached)
+        if self._inline and call.definition is None:
+            msg = f"step {key!r} needs {call.rpc_name!r}, which is not registered in this process"
+            self._stalled = RegistrationError(msg)
+            return None
+        if record is None:
+            return self._begin(call, reached, "", "", 1)
+        if record.queued:
+            return None
+        if record.status == "running":  # by an owner that is no more
+            return self._begin_after_loss(call, reached, record)
+        if record.status == "pending" and record.fired:
+            return self._begin(call, reached, "pending", record.attempt, record.attempt)
+        return None
+
+    def _begin_after_loss(
+        self, call: StepCall, reached: Reached, record: StepRecord
+    ) -> StepDecision | None:
+        spent = record.attempt > call.policy.retries
+        if not any(result.name == reached.key for result in self._results):
+            self._results.append(
+                StepResult(
+                    name=reached.key,
+                    expect="running",
+                    attempt=record.attempt,
+                    nonce="*",
+                    becomes="lost",
+                    json=codec.encode(_LOST),
+                    seen=self._replay.fed,
+                    final=spent,
+                )
+            )
+        if spent:
+            self._replay.finish(reached.key, b"", _LOST)
+            return None
+        return self._begin(call, reached, "running", record.attempt, record.attempt + 1)
+
+    def _begin(
+        self,
+        call: StepCall,
+        reached: Reached,
+        expect: str,
+        expect_attempt: int | str,
+        attempt: int,
+    ) -> StepDecision:
+        key = reached.key
+        fields: tuple[str | bytes | int, ...] = ()
+        if not expect:
+            fields = self._new_step(reached, call.rpc_name, call.data)
+            fields += ("retries", call.policy.retries, "retryDelay", call.policy.delay)
+        if not (call.is_local or self._inline):
+            command = StepExecute(
+                run_id=self.run_id,
+                step_name=key,
+                rpc_name=call.rpc_name,
+                data=call.data.decode(),
+                retries=call.policy.retries,
+                retry_delay=call.policy.delay,
+                timeout="" if call.timeout_ms is None else duration_text(call.timeout_ms),
+            )
+            body = self._body(key, "scheduled", attempt, call.rpc_name)
+            stream = self._keys.commands(call.queue)
+            words = tuple(encode_command(command))
+            return StepDecision(
+                key, expect, expect_attempt, "scheduled", attempt, "", body, fields,
+                queue=stream, command=words,
+            )  # fmt: skip
+        assert call.definition is not None
+        self._attempts += 1
+        nonce = f"{self._base}{self._attempts}"
+        self._begun.append(
+            LocalAttempt(
+                key, attempt, nonce, call.definition, call.data, call.timeout_ms, self.run_id
+            )
+        )
+        body = self._body(key, "running", attempt, call.rpc_name if not expect else None)
+        return StepDecision(key, expect, expect_attempt, "running", attempt, nonce, body, fields)
+
+    def _retry(self, reached: Reached, failed: int) -> StepDecision:
+        """Begin the next attempt at once, or when its timer fires."""
+        assert isinstance(reached.call, StepCall)
+        if reached.call.policy.delay_ms(failed):
+            return self._wait_for_retry(reached, failed)
+        return self._begin(reached.call, reached, "running", failed, failed + 1)
+
+    def _wait_for_retry(self, reached: Reached, failed: int) -> StepDecision:
+        assert isinstance(reached.call, StepCall)
+        return StepDecision(
+            reached.key,
+            "running",
+            failed,
+            "pending",
+            failed + 1,
+            "",
+            self._body(reached.key, "pending", failed + 1, None),
+            delay_ms=reached.call.policy.delay_ms(failed),
+            timer=self._timer(reached.key, failed + 1),
+        )
+
+    def _sleep(self, call: SleepCall, reached: Reached) -> StepDecision:
+        return StepDecision(
+            reached.key,
+            "",
+            "",
+            "scheduled",
+            1,
+            "",
+            self._body(reached.key, "scheduled", 1, None),
+            self._new_step(reached, None, codec.encode({"duration": call.delay_ms})),
+            delay_ms=call.delay_ms,
+            timer=self._timer(reached.key, 1),
+        )
+
+    def _new_step(
+        self, reached: Reached, rpc_name: str | None, data: bytes
+    ) -> tuple[str | bytes | int, ...]:
+        step_id = f"{self.run_id}:{reached.key}:{self._ids.suffix()}"
+        fields: tuple[str | bytes | int, ...] = ("stepId", step_id, "data", data)
+        if rpc_name is not None:
+            fields += ("rpcName", rpc_name)
+        if reached.after is not None:
+            fields += ("fromStepName", reached.after)
+        return fields
+
+    def _body(self, key: str, status: str, attempt: int, rpc_name: str | None) -> str:
+        return f'{step_body(key, status, attempt, rpc_name)},"seen":{self._replay.fed}'
+
+    def _timer(self, key: str, attempt: int) -> bytes:
+        if self._inline:
+            return b""
+        command = TimerFire(run_id=self.run_id, step_name=key, attempt=attempt)
+        return encode_timer("", encode_command(command))

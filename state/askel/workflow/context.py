@@ -1,0 +1,182 @@
+"""What user code sees: ``Run`` in workflows, ``StepContext`` in steps."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from askel.durations import Duration, duration_ms
+from askel.errors import InvalidOptionError, WorkflowCodeError
+from askel.names import check_own_step_name, check_queue
+from askel.state import codec, idempotency_key
+
+if TYPE_CHECKING:
+    from askel.workflow.app import App, StepDefinition
+    from askel.workflow.retry import RetryPolicy
+
+
+class StepContext:
+    """What a step may ask about the attempt it is executed for."""
+
+    __slots__ = ("attempt", "run_id", "step_name")
+
+    def __init__(self, run_id: str, step_name: str, attempt: int) -> None:
+        """Describe the attempt."""
+        self.run_id = run_id
+        self.step_name = step_name
+        self.attempt = attempt
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same text for every attempt of this step, on whatever machine; pass it on.
+
+        Steps are executed at least once. A system that takes an idempotency key turns that into
+        exactly once.
+        """
+        return idempotency_key(self.run_id, self.step_name)
+
+
+class Operation:
+    """Something a workflow awaits. Awaiting hands it to whoever drives the workflow."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[Operation, Any, Any]:
+        """Hand this operation to the driver and return what it answers."""
+        return (yield self)
+
+
+class StepCall(Operation):
+    """A step that workflow code reaches with ``run.do``."""
+
+    __slots__ = ("data", "definition", "name", "policy", "queue", "rpc_name", "timeout_ms")
+
+    def __init__(
+        self,
+        name: str,
+        rpc_name: str,
+        definition: StepDefinition | None,
+        data: bytes,
+        policy: RetryPolicy,
+        timeout_ms: int | None,
+        queue: str | None,
+    ) -> None:
+        """Keep what was asked for; nothing happens before it is awaited."""
+        self.name = name
+        self.rpc_name = rpc_name
+        self.definition = definition
+        self.data = data
+        self.policy = policy
+        self.timeout_ms = timeout_ms
+        self.queue = queue
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the process that drives the run executes it, too."""
+        return self.queue is None and self.definition is not None
+
+    def value(self, result: bytes) -> Any:
+        """Return the recorded *result* as the type that the step is annotated to return."""
+        wanted = self.definition.result_type if self.definition else Any
+        return codec.convert(result, Any if wanted in (None, type(None)) else wanted)
+
+
+class SleepCall(Operation):
+    """A pause that workflow code reaches with ``run.sleep``."""
+
+    __slots__ = ("delay_ms", "name")
+
+    def __init__(self, name: str, delay_ms: int) -> None:
+        """Keep what was asked for; nothing happens before it is awaited."""
+        self.name = name
+        self.delay_ms = delay_ms
+
+
+class Gather(Operation):
+    """Several operations or coroutines that run side by side."""
+
+    __slots__ = ("parts",)
+
+    def __init__(self, parts: tuple[Operation | Coroutine[Any, Any, Any], ...]) -> None:
+        """Keep the parts; nothing happens before it is awaited."""
+        for part in parts:
+            if not isinstance(part, Operation | Coroutine):
+                msg = f"run.gather takes run.do(…), run.sleep(…) and coroutines, not {part!r:.80}"
+                raise WorkflowCodeError(msg)
+        self.parts = parts
+
+
+Awaited: TypeAlias = "Operation | Coroutine[Any, Any, Any]"
+
+
+class Run:
+    """The run that a workflow function is executed for.
+
+    Workflow code is replayed after a crash or a long wait: it awaits only what this object offers,
+    and takes clocks, random numbers and the outside world through steps.
+    """
+
+    __slots__ = ("_app", "id", "workflow")
+
+    def __init__(self, app: App, run_id: str, workflow: str) -> None:
+        """Describe the run."""
+        self._app = app
+        self.id = run_id
+        self.workflow = workflow
+
+    def do(
+        self,
+        name: str,
+        step: Any,
+        data: Any = None,
+        *,
+        retries: int | None = None,
+        retry_delay: Duration | None = None,
+        timeout: Duration | None = None,  # noqa: ASYNC109 - of the step
+        queue: str | None = None,
+    ) -> StepCall:
+        """Execute a step, once: await it for its result, recorded under *name*.
+
+        Reached again under the same name it is another step (``name#1``, ``name#2``).
+
+        Args:
+            name: What people call this step of the run.
+            step: A function decorated with ``@app.step``, or an rpc name. A name that this app has
+                no step for is executed by whoever has, through the stream.
+            data: The step's argument.
+            retries: In place of the step's own.
+            retry_delay: In place of the step's own.
+            timeout: In place of the step's own.
+            queue: Send it to this queue, even if this process could execute it.
+
+        Raises:
+            StepFailedError: When awaited: its last attempt failed.
+            PayloadError, InvalidNameError, RegistrationError: At once, before anything is written.
+        """
+        from askel.workflow.retry import RetryPolicy  # noqa: PLC0415 - context is imported by app
+
+        definition = self._app.step_of(step)
+        timeout_ms = definition.timeout_ms if definition else None
+        return StepCall(
+            check_own_step_name(name),
+            definition.name if definition else step,
+            definition,
+            codec.encode(data),
+            (definition.policy if definition else RetryPolicy()).changed(retries, retry_delay),
+            timeout_ms if timeout is None else duration_ms(timeout),
+            None if queue is None else check_queue(queue),
+        )
+
+    def sleep(self, name: str, duration: Duration) -> SleepCall:
+        """Pause for *duration*, from milliseconds to years; no process waits meanwhile."""
+        return SleepCall(check_own_step_name(name), duration_ms(duration))
+
+    def gather(self, *parts: Awaited) -> Gather:
+        """Run several steps, or coroutines made of steps, side by side; await their results.
+
+        The results come in the order of the arguments. When parts fail, the others still end, and
+        the failure of the first of them in that order is raised.
+        """
+        if not parts:
+            raise InvalidOptionError("run.gather needs at least one part")  # noqa: EM101, TRY003
+        return Gather(parts)

@@ -1,0 +1,130 @@
+"""Executing one attempt: the handler is called, and whatever it does becomes an outcome.
+
+A handler may return, raise anything at all, be too slow, or return what JSON cannot carry. Only a
+cancellation from outside passes through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from askel.durations import duration_text
+from askel.errors import PayloadError
+from askel.state import SerializedError, codec
+from askel.workflow.activation import LocalAttempt, Outcome
+from askel.workflow.app import StepDefinition
+from askel.workflow.context import StepContext
+
+#: Threads in which handlers that are not async are executed.
+DEFAULT_THREADS = 40
+_STACK_FRAMES = 20
+
+
+class Executor:
+    """Calls handlers: coroutines here, plain functions in a bounded pool of threads."""
+
+    def __init__(
+        self, *, threads: int = DEFAULT_THREADS, reach: Callable[[str], None] | None = None
+    ) -> None:
+        """Bound the threads; *reach* is told before and after each handler, by tests."""
+        self._threads = anyio.CapacityLimiter(threads)
+        self._reach = reach
+
+    async def execute(self, attempt: LocalAttempt) -> Outcome:
+        """Execute *attempt* and return how it ended.
+
+        Raises:
+            Cancelled: The caller was cancelled. Nothing else leaves this method.
+        """
+        if self._reach is not None:
+            self._reach("before_handler")
+        outcome = await self._guarded(attempt)
+        if self._reach is not None:
+            self._reach("after_handler")
+        return outcome
+
+    async def _guarded(self, attempt: LocalAttempt) -> Outcome:
+        definition = attempt.definition
+        try:
+            arguments, named = _arguments(definition, attempt)
+        except PayloadError as error:
+            return failure(error, permanent=True)
+        limit_s = None if attempt.timeout_ms is None else attempt.timeout_ms / 1_000
+        try:
+            with anyio.move_on_after(limit_s) as scope:
+                result = await self._call(definition, arguments, named)
+        except anyio.get_cancelled_exc_class() as error:
+            if anyio.current_effective_deadline() == float("-inf"):
+                raise  # the cancellation is the caller's
+            _forget_cancellation()
+            return failure(error, message="the handler was cancelled from within")
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+            return failure(error)
+        if scope.cancelled_caught:
+            limit = duration_text(attempt.timeout_ms or 0)
+            return failure(TimeoutError(f"the attempt took longer than {limit}"))
+        try:
+            return Outcome(codec.encode(result))
+        except PayloadError as error:
+            return failure(error, permanent=True)
+
+    async def _call(
+        self, definition: StepDefinition, arguments: list[Any], named: dict[str, Any]
+    ) -> Any:
+        if definition.is_async:
+            return await definition.fn(*arguments, **named)
+
+        def call() -> tuple[Any, BaseException | None]:
+            # What crosses from the thread is a value: a StopIteration cannot, as an exception.
+            try:
+                return definition.fn(*arguments, **named), None
+            except BaseException as error:  # noqa: BLE001 - raised again in the loop
+                return None, error
+
+        result, error = await anyio.to_thread.run_sync(
+            call, abandon_on_cancel=True, limiter=self._threads
+        )
+        if error is not None:
+            raise error
+        return result
+
+
+def failure(
+    error: BaseException, *, permanent: bool = False, message: str | None = None
+) -> Outcome:
+    """Return the outcome of an attempt that failed with *error*."""
+    shown = traceback.TracebackException.from_exception(error, limit=-_STACK_FRAMES, compact=True)
+    # The frames of this module tell the user nothing.
+    shown.stack = traceback.StackSummary.from_list(
+        [frame for frame in shown.stack if frame.filename != __file__]
+    )
+    stack = "".join(shown.format())
+    stored = codec.serialize_error(error, stack=stack)
+    if message is not None:
+        stored = SerializedError(message, stored.stack, stored.code, stored.name)
+    return Outcome(codec.encode(stored), stored, permanent)
+
+
+def _arguments(
+    definition: StepDefinition, attempt: LocalAttempt
+) -> tuple[list[Any], dict[str, Any]]:
+    arguments = []
+    if definition.takes_data:
+        arguments.append(codec.convert(attempt.data, definition.data_type))
+    if definition.context_name is None:
+        return arguments, {}
+    context = StepContext(attempt.run_id, attempt.key, attempt.attempt)
+    return arguments, {definition.context_name: context}
+
+
+def _forget_cancellation() -> None:
+    """Undo ``task.cancel()`` that a handler called on its own task."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()

@@ -1,0 +1,191 @@
+"""Replay: what workflow code does, given what is recorded. No Redis, no clock, no logger.
+
+The history is fed entry by entry. Entries that a turn wrote say how long the history was that the
+deciding code had seen; so the code is given everything in the very order in which it was given the
+first time, and reaches the same steps by the same names.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from askel.errors import NonDeterminismError, StepFailedError
+from askel.state import HistoryEntry, SerializedError, codec
+from askel.workflow.app import App, WorkflowDefinition
+from askel.workflow.context import Operation, Run, SleepCall, StepCall
+from askel.workflow.fibers import Fibers, Waiter
+
+
+class StepRecord(msgspec.Struct):
+    """What is recorded of one step: its newest attempt.
+
+    ``fired`` tells that the timer of a retry has fired. ``queued`` tells that a stream carries it.
+    """
+
+    status: str
+    attempt: int
+    queued: bool = False
+    fired: bool = False
+    due: int | None = None
+
+
+class Reached(msgspec.Struct):
+    """An operation that code awaits and that has no outcome yet."""
+
+    key: str
+    call: StepCall | SleepCall
+    waiter: Any
+    after: str | None
+
+
+class Replay:
+    """One workflow execution, driven by what is recorded."""
+
+    def __init__(
+        self, app: App, definition: WorkflowDefinition, run_id: str, text: bytes
+    ) -> None:
+        """Start the code on the run's input; it runs to its first waits.
+
+        An input that does not fit the workflow's type counts as an error that the code raised.
+        """
+        self.steps: dict[str, StepRecord] = {}
+        self.open: dict[str, Reached] = {}
+        self.status = "running"
+        self.fed = 0
+        self._outcomes: dict[str, tuple[bytes, SerializedError | None]] = {}
+        self._ordinals: Counter[str] = Counter()
+        self._last_key: str | None = None
+        self._unfed: deque[tuple[int, HistoryEntry]] = deque()
+        root = _call(definition, Run(app, run_id, definition.name), text)
+        self._fibers = Fibers(root, self._reach)
+        self._fibers.run()
+
+    @property
+    def done(self) -> bool:
+        """Whether the workflow function has returned or raised."""
+        return self._fibers.done
+
+    @property
+    def value(self) -> Any:
+        """What the workflow function returned."""
+        return self._fibers.value
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the workflow function raised."""
+        return self._fibers.error
+
+    def close(self) -> None:
+        """Abandon the code."""
+        self._fibers.close()
+
+    def feed(self, entries: Iterable[HistoryEntry], first: int) -> None:
+        """Give the code the *entries* that stand from position *first* on.
+
+        Raises:
+            NonDeterminismError: A recorded decision is not what the code reached.
+        """
+        position = first
+        for entry in entries:
+            if entry.seen is None:
+                self._unfed.append((position, entry))
+            else:
+                self._feed_before(entry.seen)
+                self._take(entry)
+            position += 1
+        self._feed_before(position)
+        self.fed = position
+
+    def finish(self, key: str, outcome: bytes, error: SerializedError | None) -> None:
+        """Give the code the final outcome of a step that has just been executed here."""
+        self._resolve(key, outcome, error)
+
+    def _feed_before(self, position: int) -> None:
+        while self._unfed and self._unfed[0][0] < position:
+            self._take(self._unfed.popleft()[1])
+
+    def _take(self, entry: HistoryEntry) -> None:
+        if entry.kind == "run":
+            self.status = entry.status
+        elif entry.kind == "timer":
+            record = self.steps.get(entry.name)
+            if record is not None and record.attempt == entry.attempt:
+                record.fired = True
+        elif entry.kind == "step":
+            self._take_step(entry)
+
+    def _take_step(self, entry: HistoryEntry) -> None:
+        record = self.steps.get(entry.name)
+        if record is None:
+            record = self.steps[entry.name] = StepRecord(entry.status, entry.attempt)
+            if entry.seen is not None:
+                self._compare(entry)
+        # What no turn wrote was written for a stream entry: by begin, complete, or another program.
+        queued = entry.seen is None or entry.status == "scheduled"
+        if entry.attempt != record.attempt:
+            record.fired = False
+        record.status, record.attempt, record.queued = entry.status, entry.attempt, queued
+        record.due = entry.due
+        if entry.status == "succeeded":
+            self._resolve(entry.name, bytes(entry.result), None)
+        elif entry.final:
+            error = msgspec.json.decode(entry.error, type=SerializedError)
+            self._resolve(entry.name, b"", error)
+
+    def _compare(self, entry: HistoryEntry) -> None:
+        """Hold the first record of a step against what the code reached under that name."""
+        reached = self.open.get(entry.name)
+        if reached is None:
+            waiting = ", ".join(repr(key) for key in self.open) or "nothing"
+            msg = (
+                f"the history has step {entry.name!r} where the code reached {waiting}: put the "
+                "recorded step back, or give changed code a new workflow name"
+            )
+            raise NonDeterminismError(msg)
+        rpc = reached.call.rpc_name if isinstance(reached.call, StepCall) else None
+        if rpc != entry.rpc_name:
+            msg = (
+                f"step {entry.name!r} is recorded as {entry.rpc_name or 'a sleep'} where the code "
+                f"now has {rpc or 'a sleep'}: put the recorded one back, or rename the step"
+            )
+            raise NonDeterminismError(msg)
+
+    def _resolve(self, key: str, outcome: bytes, error: SerializedError | None) -> None:
+        self._outcomes[key] = (outcome, error)
+        reached = self.open.pop(key, None)
+        if reached is not None:
+            self._hand_over(key, reached.call, reached.waiter)
+            self._fibers.run()
+
+    def _hand_over(self, key: str, call: Operation, waiter: Waiter) -> None:
+        outcome, error = self._outcomes[key]
+        if error is not None:
+            waiter(None, StepFailedError(key, error))
+        elif isinstance(call, StepCall):
+            try:
+                waiter(call.value(outcome), None)
+            except Exception as wrong:  # noqa: BLE001 - the code is told, and may handle it
+                waiter(None, wrong)
+        else:
+            waiter(None, None)
+
+    def _reach(self, call: Operation, waiter: Waiter) -> None:
+        assert isinstance(call, StepCall | SleepCall)
+        ordinal = self._ordinals[call.name]
+        self._ordinals[call.name] += 1
+        key = f"{call.name}#{ordinal}" if ordinal else call.name
+        after, self._last_key = self._last_key, key
+        if key in self._outcomes:
+            self._hand_over(key, call, waiter)
+        else:
+            self.open[key] = Reached(key, call, waiter, after)
+
+
+async def _call(definition: WorkflowDefinition, run: Run, text: bytes) -> Any:
+    if not definition.takes_input:
+        return await definition.fn(run)
+    return await definition.fn(run, codec.convert(text, definition.input_type))

@@ -1,0 +1,63 @@
+"""The systemd unit: the lines it needs, and accepted by systemd itself where that is installed."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).resolve().parents[2] / "deploy/systemd/askeld@.service"
+
+# What operation relies on: how it starts, drains, restarts, and gives up.
+NEEDED = {
+    "Unit": {"StartLimitIntervalSec": "0"},
+    "Service": {
+        "Type": "simple",
+        "EnvironmentFile": "/etc/askel/%i.env",
+        "ExecStart": "/usr/bin/env askel worker ${ASKEL_APP}",
+        "KillSignal": "SIGTERM",
+        "KillMode": "mixed",
+        "TimeoutStopSec": "90",
+        "Restart": "on-failure",
+        "RestartSec": "2s",
+        "RestartPreventExitStatus": "2 4",
+        "DynamicUser": "yes",
+    },
+    "Install": {"WantedBy": "multi-user.target"},
+}
+
+
+def settings() -> dict[str, dict[str, list[str]]]:
+    """Every value of every setting, in order: systemd lets a setting stand more than once."""
+    sections: dict[str, dict[str, list[str]]] = {}
+    for line in UNIT.read_text(encoding="utf-8").splitlines():
+        if line.startswith("["):
+            section = sections.setdefault(line.strip("[]"), {})
+        elif line and not line.startswith(("#", ";")):
+            name, _, value = line.partition("=")
+            section.setdefault(name, []).append(value)
+    return sections
+
+
+def test_unit_starts_drains_and_restarts_as_documented():
+    found = settings()
+
+    assert {
+        section: {name: found[section].get(name) for name in needed}
+        for section, needed in NEEDED.items()
+    } == {
+        section: {name: [value] for name, value in needed.items()}
+        for section, needed in NEEDED.items()
+    }
+
+
+def test_systemd_accepts_the_unit():
+    program = shutil.which("systemd-analyze")
+    if not program:
+        pytest.skip("SKIPPED: no systemd-analyze on PATH, the unit is not verified by systemd")
+
+    answer = subprocess.run(
+        [program, "--man=no", "verify", UNIT], capture_output=True, text=True, check=False
+    )
+
+    assert (answer.returncode, answer.stdout, answer.stderr) == (0, "", "")
