@@ -32,7 +32,7 @@ from askel.state.moves import TERMINAL
 from askel.state.records import fields_of, read_run, read_step
 from askel.state.recording import Recording, create_call
 from askel.state.runlock import RunLock
-from askel.state.scripts import Script, Scripts, load_scripts
+from askel.state.scripts import Script, Scripts, is_passing, load_scripts
 from askel.state.server import ServerFacts
 from askel.state.service import RedisWorkflowService
 from askel.state.settings import ConnectionSettings, client_of
@@ -91,6 +91,7 @@ __all__ = [
     "fields_of",
     "fold_attempts",
     "idempotency_key",
+    "is_passing",
     "load_scripts",
     "quoted",
     "read_run",

@@ -24,6 +24,7 @@ MAX_ERROR_TEXT = 4_096
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
+_error_decoder = msgspec.json.Decoder(SerializedError)
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _WRONG = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
 
@@ -43,7 +44,8 @@ def encode(value: Any, *, limit: int = MAX_PAYLOAD) -> bytes:
     if b"null" in text and _has_nan(value):
         msg = "NaN and infinity cannot be carried as JSON"
         raise PayloadError(msg)
-    _check_size_and_depth(text, limit)
+    _check_size(text, limit)
+    _check_depth(text)
     return text
 
 
@@ -51,7 +53,7 @@ def decode(text: bytes | str) -> Any:
     """Return the value of JSON *text* that a user or another program wrote.
 
     Raises:
-        PayloadError: It is not JSON, or nested deeper than ``MAX_DEPTH``.
+        PayloadError: It is not JSON.
     """
     try:
         return _decoder.decode(text)
@@ -68,8 +70,9 @@ def check_json(text: str, *, what: str = "payload", limit: int = MAX_PAYLOAD) ->
     """
     raw = text.encode("utf-8", "surrogatepass")
     try:
-        _check_size_and_depth(raw, limit)
-        decode(raw)
+        _check_size(raw, limit)
+        decode(raw)  # before the depth: its measure takes quadratic time on unclosed text
+        _check_depth(raw)
     except PayloadError as error:
         msg = f"{what}: {error}"
         raise PayloadError(msg) from error
@@ -84,23 +87,45 @@ def convert(text: bytes, wanted: Any) -> Any:
     """
     try:
         return msgspec.json.decode(text, type=wanted)
-    except _WRONG as error:
+    except Exception as error:  # a type's own __post_init__ may raise anything
         raise PayloadError(_reason(error)) from error
 
 
 def serialize_error(error: BaseException, *, stack: str | None = None) -> SerializedError:
-    """Return what is stored of *error*; never raises, whatever its ``__str__`` does."""
+    """Return what is stored of *error*; never raises, whatever its own code does."""
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
+    except BaseException:  # noqa: BLE001 - a broken __str__ must not hide the failure itself
         message = "(the error could not be shown)"
-    code = getattr(error, "code", None)
+    try:
+        code = getattr(error, "code", None)
+    except BaseException:  # noqa: BLE001 - nor must a broken property
+        code = None
     return SerializedError(
         message=_clean(message) or type(error).__name__,
         stack=_clean(stack) if stack else None,
         code=str(code) if isinstance(code, str | int) else None,
         name=type(error).__name__,
     )
+
+
+def read_error(text: bytes) -> SerializedError:
+    """Return the error in JSON *text*, in whatever shape another program recorded it."""
+    try:
+        return _error_decoder.decode(text)
+    except _WRONG:
+        pass
+    try:
+        value = _decoder.decode(text)
+    except _WRONG:
+        value = text.decode("utf-8", "replace")
+    fields = value if isinstance(value, dict) else {"message": value}
+    parts = {
+        name: part if isinstance(part, str) else _encoder.encode(part).decode()
+        for name in SerializedError.__struct_fields__
+        if (part := fields.get(name)) is not None
+    }
+    return SerializedError(**{"message": text.decode("utf-8", "replace"), **parts})
 
 
 def _clean(text: str) -> str:
@@ -116,10 +141,13 @@ def _reason(error: BaseException) -> str:
     return str(error)
 
 
-def _check_size_and_depth(text: bytes, limit: int) -> None:
+def _check_size(text: bytes, limit: int) -> None:
     if len(text) > limit:
         msg = f"{len(text)} bytes of JSON are more than the limit of {limit}"
         raise PayloadError(msg)
+
+
+def _check_depth(text: bytes) -> None:
     # Almost every payload has fewer brackets than the limit; only the others are measured.
     if text.count(b"[") + text.count(b"{") <= MAX_DEPTH:
         return

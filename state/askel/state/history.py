@@ -7,7 +7,8 @@ from typing import Any
 
 import msgspec
 
-from askel.state.models import SerializedError, StepAttempt, StepStatus, from_ms
+from askel.state.models import StepAttempt, StepStatus, from_ms
+from askel.state.records import error_of
 
 
 class HistoryEntry(msgspec.Struct, frozen=True, rename={"kind": "t", "rpc_name": "rpc", "retry_delay": "retryDelay", "from_step_name": "from", "suffix": "id"}):
@@ -53,10 +54,6 @@ def _value(raw: msgspec.Raw) -> Any:
     return msgspec.json.decode(raw) if raw else None
 
 
-def _error(raw: msgspec.Raw) -> SerializedError | None:
-    return msgspec.json.decode(raw, type=SerializedError | None) if raw else None
-
-
 _STAMPS = {
     StepStatus.SCHEDULED: "scheduled_at",
     StepStatus.RUNNING: "running_at",
@@ -94,7 +91,7 @@ def fold_attempts(run_id: str, entries: Iterable[HistoryEntry]) -> list[StepAtte
         if status in _STAMPS:
             attempt[_STAMPS[status]] = from_ms(entry.at)
         attempt["result"] = _value(entry.result)
-        attempt["error"] = _error(entry.error)
+        attempt["error"] = error_of(bytes(entry.error))
     return [
         StepAttempt(step_name=name, attempt_count=number, **{**shared[name], **attempt})
         for (name, number), attempt in attempts.items()

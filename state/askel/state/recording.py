@@ -107,7 +107,7 @@ class Recording(ProtocolCaller):
         *,
         due: str = "",
         timer: bytes = b"",
-        token_of: str = "",
+        run_id: str = "",
     ) -> bool:
         """Send *entry* again with the fields *words*; False if it was no longer pending.
 
@@ -116,13 +116,13 @@ class Recording(ProtocolCaller):
             words: Its fields from now on.
             due: When it is to come back (ms of the server's clock, or ``+ms``); empty: now.
             timer: The delayed command, needed with *due*.
-            token_of: The run whose token it may be; the token is then named anew.
+            run_id: The run whose token it may be; the token is then named anew.
         """
         k = self.keys
         answer = await self._ask(
             "put_back",
-            [entry.stream, k.timers, k.ctl(token_of) if token_of else k.meta],
-            [GROUP, entry.id, self._offset, due, timer, "1" if token_of else "0", *words],
+            [entry.stream, k.timers, k.ctl(run_id)],
+            [GROUP, entry.id, self._offset, due, timer, *words],
         )
         return done(answer, {"GONE"}) is None
 
@@ -136,6 +136,15 @@ class Recording(ProtocolCaller):
             [GROUP, entry.id, self._offset, reason, detail, deliveries, *entry.fields],
         )
         return answer[0] == b"OK"
+
+    async def drop(self, entry: Entry) -> None:
+        """Settle *entry*, whose command was applied before."""
+        await self._ask("drop", [entry.stream], [GROUP, entry.id, self._offset, "1"])
+
+    async def age_ms(self, entry: Entry) -> int:
+        """Return how long ago *entry* was added, by the server's clock."""
+        answer = await self._ask("drop", [entry.stream], [GROUP, entry.id, self._offset, "0"])
+        return int(answer[1])
 
 
 def create_call(

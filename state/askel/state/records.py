@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from askel.state import codec
 from askel.state.models import RunStatus, SerializedError, StepState, StepStatus, WorkflowRun, from_ms
 
 
@@ -25,7 +26,7 @@ def _text(value: bytes | None) -> str | None:
 
 def error_of(text: bytes | None) -> SerializedError | None:
     """Return the stored error, if there is one."""
-    return msgspec.json.decode(text, type=SerializedError | None) if text else None
+    return codec.read_error(text) if text and text != b"null" else None
 
 
 def read_run(fields: dict[str, bytes]) -> WorkflowRun:

@@ -16,11 +16,22 @@ from typing import Any
 
 import msgspec
 
-from askel.errors import ScriptMissingError, StoreUnavailableError, UnknownOutcomeError
+from askel.errors import (
+    ScriptMissingError,
+    StoreError,
+    StoreReplyError,
+    StoreUnavailableError,
+    UnknownOutcomeError,
+)
 from askel.state.connection import Connection
 
 _HEADER = re.compile(r"-- (?P<name>[a-z_]+): ")
 _INCLUDE = re.compile(r"^--- include (?P<names>[a-z_ ]+)$", re.MULTILINE)
+# Replies of a server that is not able to write just now. Inside a script some versions put them
+# behind other text, so they are looked for anywhere in it.
+_PASSING = re.compile(
+    r"\b(LOADING|OOM|MISCONF|READONLY|NOREPLICAS|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
+)
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
@@ -139,14 +150,14 @@ class Scripts:
 
         Raises:
             StoreUnavailableError, UnknownOutcomeError: Patience ran out.
-            StoreReplyError: Redis refused it.
+            StoreReplyError: Redis refused it, for good or until patience ran out.
         """
         try:
             return await self.run(name, keys, args), False
-        except (StoreUnavailableError, UnknownOutcomeError) as error:
-            unknown = isinstance(error, UnknownOutcomeError)
-            if patience_s == 0:
+        except StoreError as error:
+            if patience_s == 0 or not is_passing(error):
                 raise
+            unknown = isinstance(error, UnknownOutcomeError)
         loop = asyncio.get_running_loop()
         end = None if patience_s is None else loop.time() + patience_s
         pause = _FIRST_PAUSE_S
@@ -154,10 +165,19 @@ class Scripts:
             await asyncio.sleep(pause)
             try:
                 return await self.run(name, keys, args), unknown
-            except (StoreUnavailableError, UnknownOutcomeError) as error:
+            except StoreError as error:
+                if not is_passing(error):
+                    raise
                 unknown = unknown or isinstance(error, UnknownOutcomeError)
                 if end is not None and loop.time() >= end:
                     if unknown and not isinstance(error, UnknownOutcomeError):
                         raise UnknownOutcomeError(str(error)) from error
                     raise
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def is_passing(error: StoreError) -> bool:
+    """Tell whether *error* passes by itself: a lost connection, a server that cannot write now."""
+    if isinstance(error, StoreReplyError):
+        return _PASSING.search(str(error)) is not None
+    return isinstance(error, StoreUnavailableError | UnknownOutcomeError)

@@ -49,6 +49,9 @@ class Observer(Protocol):
     def turn_taken(self, turn: Turn, answer: Turned) -> None:
         """A turn was answered."""
 
+    def idle(self, is_idle: bool) -> None:  # noqa: FBT001 - a report, not an option
+        """The run began, or ceased, to wait without anything of it being executed here."""
+
 
 class RunDriver:
     """Drives one activation until the run ends, is given up, or is somebody else's."""
@@ -141,9 +144,13 @@ class RunDriver:
         if self.activation.has_local_work:
             await self._news.wait()
             return False
-        with anyio.move_on_after(self._linger_s):
-            await self._news.wait()
-            return False
+        self._observer.idle(True)
+        try:
+            with anyio.move_on_after(self._linger_s):
+                await self._news.wait()
+                return False
+        finally:
+            self._observer.idle(False)
         return True
 
     async def _wait_inline(self) -> None:

@@ -54,6 +54,9 @@ class _Quiet:
     def turn_taken(self, turn: Turn, answer: Turned) -> None:
         """Tell nobody."""
 
+    def idle(self, is_idle: bool) -> None:  # noqa: FBT001 - a report, not an option
+        """Tell nobody."""
+
 
 async def start_inline(
     app: App, service: RedisWorkflowService, workflow: str, value: Any, run_id: str | None

@@ -133,8 +133,7 @@ class Replay:
         if entry.status == "succeeded":
             self._resolve(entry.name, bytes(entry.result), None)
         elif entry.final:
-            error = msgspec.json.decode(entry.error, type=SerializedError)
-            self._resolve(entry.name, b"", error)
+            self._resolve(entry.name, b"", codec.read_error(bytes(entry.error)))
 
     def _compare(self, entry: HistoryEntry) -> None:
         """Hold the first record of a step against what the code reached under that name."""

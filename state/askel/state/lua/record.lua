@@ -9,6 +9,10 @@ local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV
 local kind, name, attempt, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
 local status = redis.call('HGET', run, 'status')
+if kind == 'timer' and (not status or TERMINAL[status]) then
+  drop(stream, group, entry)                               -- nobody waits for it any more
+  return { 'STALE' }
+end
 if not status then return { 'NOTFOUND' } end
 if TERMINAL[status] then return { 'TERMINAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))

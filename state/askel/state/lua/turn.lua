@@ -53,8 +53,7 @@ write_decisions(starts, at, entries, names, KEYS[6])
 if ends_run then
   entries[#entries + 1] = opened(at, '"t":"run","status":"' .. fin .. '"' .. (json ~= '' and ',"' .. outcome .. '":' .. json or '') .. ',"seen":' .. seen)
 end
-local length = seen
-if #entries > 0 then length = redis.call('RPUSH', history, unpack(entries)) end
+local length = #entries > 0 and redis.call('RPUSH', history, unpack(entries)) or redis.call('LLEN', history)
 if #names > 0 then redis.call('RPUSH', KEYS[7], unpack(names)) end
 redis.call('HSET', ctl, 'turn', turn + 1, 'last', nonce, 'robbed', 0, 'nudged', '')
 if ends_run then

@@ -1,0 +1,190 @@
+"""Actors: the runs that this process drives, one driver each."""
+
+from __future__ import annotations
+
+import anyio
+
+from askel import App
+from askel.state import (
+    Activated,
+    Activations,
+    Entry,
+    IdSource,
+    Keys,
+    Recording,
+    Refusal,
+    Renewed,
+    RunStatus,
+    SerializedError,
+    Turn,
+    codec,
+    decode_entries,
+    started_body,
+    status_body,
+)
+from askel.wire import RunStart
+from askel.workflow import Activation, Ended, Executes, RunDriver
+from askeld.alarm import TimerAlarm
+from askeld.config import WorkerConfig
+from askeld.observability import Logger, LogObserver
+from askeld.renewal import Held
+from askeld.work import Work
+
+POISON = SerializedError(
+    message="the run was taken over again and again without any progress", name="PoisonRun"
+)
+
+
+class Actors:
+    """Starts, activates and drives runs; pokes the drivers of runs that have news."""
+
+    def __init__(
+        self,
+        app: App,
+        config: WorkerConfig,
+        activations: Activations,
+        recording: Recording,
+        executor: Executes,
+        ids: IdSource,
+        alarm: TimerAlarm,
+        work: Work,
+        log: Logger,
+    ) -> None:  # fmt: skip
+        """Drive runs of *app* through *activations*."""
+        self._work = work
+        self._app = app
+        self._config = config
+        self._activations = activations
+        self._recording = recording
+        self._executor = executor
+        self._ids = ids
+        self._alarm = alarm
+        self._log = log
+        self._keys: Keys = activations.keys
+        self._drivers: dict[str, RunDriver] = {}
+        self._count = 0
+        self._draining = False
+
+    def __len__(self) -> int:
+        """Return how many runs are driven here."""
+        return len(self._drivers)
+
+    def poke(self, run_id: str) -> None:
+        """Tell the driver of *run_id*, if there is one here, that the history has grown."""
+        driver = self._drivers.get(run_id)
+        if driver is not None:
+            driver.poke()
+
+    def drain(self) -> None:
+        """Let running attempts end, then hand every run back."""
+        self._draining = True
+        for driver in list(self._drivers.values()):
+            driver.drain()
+
+    async def hand_back(self, held: Held) -> None:
+        """Give up the run that *held* is the token of, whatever of it is still executed."""
+        await self._activations.requeue(held.entry, held.nonce, held.run_id)
+
+    async def start(self, held: Held, run_id: str, command: RunStart) -> Refusal | None:
+        """Start the run of a ``run.start`` and drive it; return why that was refused, if it was."""
+        owner = self._owner()
+        loaded = await self._activations.start(
+            held.entry,
+            owner,
+            run_id,
+            command.workflow,
+            command.input.encode(),
+            started_body(command.workflow, command.id),
+        )
+        return await self._go_on(held, run_id, owner, loaded)
+
+    async def advance(self, held: Held, run_id: str) -> Refusal | None:
+        """Drive the run whose token *held* is; return why that was refused, if it was."""
+        owner = self._owner()
+        loaded = await self._activations.activate(held.entry, owner, run_id)
+        return await self._go_on(held, run_id, owner, loaded)
+
+    async def _go_on(
+        self, held: Held, run_id: str, owner: str, loaded: Activated | Refusal
+    ) -> Refusal | None:
+        while isinstance(loaded, Activated):
+            if loaded.workflow not in self._app.workflows:
+                return Refusal("UNKNOWN", detail=loaded.workflow)
+            ended = await self._drive(held, run_id, owner, loaded)
+            if ended is Ended.HANDED_BACK:
+                await self._activations.requeue(held.entry, owner, run_id)
+            if ended is not Ended.CONFLICT:
+                return None
+            owner = self._owner()
+            loaded = await self._activations.activate(held.entry, owner, run_id)
+        if loaded.word == "POISON":
+            await self._give_up(held, run_id)
+            return None
+        return loaded
+
+    async def _drive(self, held: Held, run_id: str, owner: str, loaded: Activated) -> Ended:
+        config = self._config
+        activation = Activation(self._app, self._keys, self._ids, run_id, owner, loaded)
+        lingers = len(self._drivers) < config.max_lingering
+        driver = RunDriver(
+            self._activations,
+            activation,
+            self._executor,
+            LogObserver(
+                self._log.bind(run_id=run_id, workflow=loaded.workflow), self._alarm, self._work.idle
+            ),
+            entry=held.entry,
+            linger_s=config.linger_ms / 1_000 if lingers else 0,
+        )
+        held.run_id, held.field, held.nonce = run_id, "owner", owner
+        held.holder_key = self._keys.ctl(run_id)
+        held.lost = lambda: driver.stop(Ended.LOST)
+        known = len(loaded.history)
+
+        def news(renewed: Renewed) -> None:
+            nonlocal known
+            if renewed.length > known or renewed.status != RunStatus.RUNNING:
+                known = renewed.length
+                driver.poke()
+
+        held.news = news
+        self._drivers[run_id] = driver
+        if self._draining:
+            driver.drain()
+        try:
+            return await driver.drive()
+        finally:
+            if self._drivers.get(run_id) is driver:
+                del self._drivers[run_id]
+
+    async def stall(self, held: Held, run_id: str, why: str) -> None:
+        """End an activation whose code this deployment lacks: the run becomes ``stalled``."""
+        owner = self._owner()
+        loaded = await self._activations.activate(held.entry, owner, run_id)
+        if isinstance(loaded, Refusal):
+            return
+        error = codec.encode(SerializedError(message=why, name="UnknownName"))
+        seen = len(decode_entries(loaded.history))
+        await self._activations.turn(
+            Turn(run_id, owner, loaded.turn, seen, owner, [], [], "stalled", "error", error),
+            held.entry,
+        )
+
+    async def _give_up(self, held: Held, run_id: str) -> None:
+        """Fail a run whose every owner died, and keep its token as a dead letter."""
+        error = codec.encode(POISON)
+        body = status_body(RunStatus.FAILED, error=error)
+        await self._recording.settle(
+            None, run_id, RunStatus.FAILED, body, outcome="error", json=error
+        )
+        await self._recording.bury(held.entry, "poison", POISON.message)
+        self._log.error("run_poisoned", run_id=run_id)
+
+    def _owner(self) -> str:
+        self._count += 1
+        return f"{self._activations.consumer}/{self._count}"
+
+
+async def wait_out(refusal: Refusal, longest_s: float = 0.25) -> None:
+    """Wait for the lock that stood in the way, or a moment."""
+    await anyio.sleep(min(max(refusal.pttl, 1) / 1_000, longest_s))

@@ -1,0 +1,182 @@
+"""``askel worker``: serve an app until told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+
+from askel import App, AskelError, InvalidOptionError
+from askel.durations import duration_ms
+from askeld.cli.common import add_redis_options, load_app, required_url
+from askeld.cli.exits import Exit, exit_for
+from askeld.config import WorkerConfig
+from askeld.failpoints import failpoint
+from askeld.observability import configure_logs
+from askeld.worker import Worker
+
+EPILOG = """\
+examples:
+  askel worker shop.workflows:app
+  askel worker shop.workflows:app --queue warehouse --concurrency 50
+  REDIS_URL=redis://10.0.0.5:6379 python -m askeld shop.workflows:app
+
+SIGTERM drains: nothing new is read, running steps end, the rest is handed back, exit 0.
+A second signal stops at once.
+"""
+
+#: Durations a worker takes: option -> (field of WorkerConfig, help).
+_DURATIONS = {
+    "lease": ("lease_ms", "how long an owner may be silent (10s)"),
+    "claim-idle": ("claim_idle_ms", "silence after which work is taken over (12s)"),
+    "linger": ("linger_ms", "how long a waiting run is kept in memory (10s)"),
+    "drain-timeout": ("drain_ms", "how long running steps may take at the end (25s)"),
+    "unknown-after": ("unknown_after_ms", "give up on a name no worker has (10min)"),
+    "not-found-after": ("not_found_after_ms", "give up on a run that is not there (25s)"),
+}
+_COUNTS = {
+    "concurrency": "entries worked on at a time (500)",
+    "threads": "threads for steps that are not async (40)",
+    "max-deliveries": "deliveries of a command that kills its worker (5)",
+}
+
+
+def configure(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the verb's options."""
+    parser.epilog = EPILOG
+    parser.add_argument("app", nargs="?", default=os.environ.get("ASKEL_APP"), help="module:app")
+    add_redis_options(parser)
+    add_worker_options(parser)
+    parser.set_defaults(call=work, verb=verb)
+
+
+def add_worker_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that tune a worker; each has its ``ASKEL_…`` variable."""
+    parser.add_argument(
+        "--queue", action="append", metavar="NAME", help="serve this queue, too (repeatable)"
+    )
+    for name, line in _COUNTS.items():
+        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{line} [{_variable(name)}]")
+    for name, (_, line) in _DURATIONS.items():
+        parser.add_argument(f"--{name}", metavar="TIME", help=f"{line} [{_variable(name)}]")
+    parser.add_argument(
+        "--log-level",
+        choices=["debug", "info", "warning", "error"],
+        default=os.environ.get("ASKEL_LOG_LEVEL", "info"),
+    )
+    parser.add_argument(
+        "--allow-unsafe-redis", action="store_true", help="accept a Redis that evicts or is old"
+    )
+
+
+def _variable(name: str) -> str:
+    return f"ASKEL_{name.replace('-', '_').upper()}"
+
+
+def config_from(options: argparse.Namespace, url: str) -> WorkerConfig:
+    """Return the settings: flag, else environment, else default."""
+    settings: dict[str, object] = {"url": url, "prefix": options.prefix}
+    for name in _COUNTS:
+        text = _given(options, name)
+        if text is not None:
+            try:
+                settings[name.replace("-", "_")] = int(text)
+            except ValueError:
+                msg = f"{_variable(name)}={text!r} is no number"
+                raise InvalidOptionError(msg) from None
+    for name, (field, _) in _DURATIONS.items():
+        text = _given(options, name)
+        if text is not None:
+            settings[field] = duration_ms(text)
+    queues = options.queue or [q for q in os.environ.get("ASKEL_QUEUES", "").split(",") if q]
+    settings["queues"] = ("", *queues)
+    settings["allow_unsafe"] = options.allow_unsafe_redis
+    settings["clock_offset_ms"] = int(os.environ.get("ASKEL_CLOCK_OFFSET_MS", "0"))
+    return WorkerConfig(**settings)  # type: ignore[arg-type]
+
+
+def _given(options: argparse.Namespace, name: str) -> str | None:
+    value = getattr(options, name.replace("-", "_"))
+    return os.environ.get(_variable(name)) if value is None else str(value)
+
+
+def work(options: argparse.Namespace) -> int:
+    """Run a worker until SIGTERM or SIGINT."""
+    if not options.app:
+        msg = "which app? write askel worker module:app, or set ASKEL_APP"
+        raise InvalidOptionError(msg)
+    app = load_app(options.app)
+    config = config_from(options, required_url(options))
+    configure_logs(options.log_level)
+    return serve(app, config)
+
+
+def serve(app: App, config: WorkerConfig) -> int:
+    """Run a worker in this process; return its exit code."""
+    log = structlog.get_logger()
+    try:
+        return anyio.run(_serve, app, config, log, backend_options={"use_uvloop": _has_uvloop()})
+    except BaseExceptionGroup as group:
+        return _failed(log, group)
+    except AskelError as error:
+        return _failed(log, BaseExceptionGroup("", [error]))
+
+
+async def _serve(app: App, config: WorkerConfig, log: structlog.BoundLogger) -> int:
+    worker = Worker(app, config, log, reach=failpoint(os.environ.get("ASKEL_FAILPOINT")))
+    stop = anyio.Event()
+    async with _signals(stop) as second, anyio.create_task_group() as tasks:
+
+        async def cut_short() -> None:
+            await second.wait()
+            os._exit(128 + signal.SIGTERM)
+
+        tasks.start_soon(cut_short)
+        await worker.run(stop)
+        tasks.cancel_scope.cancel()
+    return Exit.OK
+
+
+@asynccontextmanager
+async def _signals(stop: anyio.Event) -> AsyncIterator[anyio.Event]:
+    """Set *stop* at the first SIGTERM or SIGINT, and the yielded event at the second."""
+    second = anyio.Event()
+
+    async def listen() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+            async for _ in received:
+                (second if stop.is_set() else stop).set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(listen)
+        yield second
+        tasks.cancel_scope.cancel()
+
+
+def _failed(log: structlog.BoundLogger, group: BaseExceptionGroup[BaseException]) -> int:
+    """Say why the worker ended: one line for what we know, the whole for a mistake of ours."""
+    known, unknown = group.split(AskelError)
+    if unknown is not None:
+        log.error("worker_failed", exc_info=unknown)
+        return Exit.ERROR
+    assert known is not None
+    error: BaseException = known
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, AskelError)
+    sys.stderr.write(f"askel worker: {error}\n")
+    return exit_for(error)
+
+
+def _has_uvloop() -> bool:
+    try:
+        import uvloop  # noqa: F401, PLC0415 - optional
+    except ImportError:
+        return False
+    return True

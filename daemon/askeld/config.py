@@ -1,0 +1,88 @@
+"""Settings of a worker: flag, else environment, else default; checked once."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from askel import InvalidOptionError
+from askel.errors import AskelError
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How one worker process behaves. Times are in milliseconds.
+
+    A dead worker's work is back within ``claim_idle_ms`` and one sweep; ``lease_ms`` is how long
+    an activation holds the run lock between loading a run and its first turn.
+    """
+
+    url: str = DEFAULT_URL
+    prefix: str = "workflows"
+    queues: tuple[str, ...] = ("",)
+    concurrency: int = 500
+    threads: int = 40
+    batch: int = 100
+    block_ms: int = 2_000
+    lease_ms: int = 10_000
+    claim_idle_ms: int = 12_000
+    sweep_ms: int = 1_000
+    linger_ms: int = 10_000
+    max_lingering: int = 1_000
+    drain_ms: int = 25_000
+    max_deliveries: int = 5
+    max_payload: int = 1024 * 1024
+    unknown_after_ms: int = 600_000
+    not_found_after_ms: int = 25_000
+    allow_unsafe: bool = False
+    clock_offset_ms: int = 0
+    consumer: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that contradict one another."""
+        positive = ("concurrency", "threads", "batch", "block_ms", "lease_ms", "sweep_ms")
+        for name in positive:
+            if getattr(self, name) < 1:
+                msg = f"{name} must be at least 1"
+                raise InvalidOptionError(msg)
+        if self.claim_idle_ms <= self.lease_ms:
+            msg = "claim_idle must be longer than lease, or live work is taken away"
+            raise InvalidOptionError(msg)
+
+    @property
+    def renew_ms(self) -> int:
+        """How often entries in work are renewed."""
+        return max(self.lease_ms // 3, 1)
+
+
+def new_consumer() -> str:
+    """Return a consumer name that is unique to this process start and never used again."""
+    host = "".join(c if c.isalnum() or c in "._-" else "-" for c in socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def redis_url(flag: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
+    """Return the URL from the flag, the environment, a secret file, or ``.askel/dev.url``.
+
+    Raises:
+        AskelError: A file that was named cannot be read.
+    """
+    if flag:
+        return flag
+    for name in ("ASKEL_REDIS_URL", "REDIS_URL"):
+        if environment.get(name):
+            return environment[name]
+        if path := environment.get(f"{name}_FILE"):
+            try:
+                return Path(path).read_text("utf-8").strip()
+            except OSError as error:
+                msg = f"{name}_FILE: cannot read {path}: {error.strerror}"
+                raise AskelError(msg) from error
+    recorded = Path(".askel") / "dev.url"
+    return recorded.read_text("utf-8").strip() if recorded.is_file() else None

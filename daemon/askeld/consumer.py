@@ -1,0 +1,138 @@
+"""The consumer: reads entries from the streams for this process; knows nothing of workflows."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import anyio
+
+from askel import StoreError, StoreReplyError
+from askel.state import GROUP, Connection, Entry, Keys
+from askeld.config import WorkerConfig
+from askeld.observability import Logger
+from askeld.work import Work
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 1.0
+
+
+class Consumer:
+    """Reads what nobody has read; after a loss of the connection first what it may have missed."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        commands: Connection,
+        keys: Keys,
+        config: WorkerConfig,
+        consumer: str,
+        work: Work,
+        log: Logger,
+    ) -> None:  # fmt: skip
+        """Read by *connection*, which blocks, as *consumer*; wake it by *commands*."""
+        self._connection = connection
+        self._commands = commands
+        self._client_id: int | None = None
+        self._ended = anyio.Event()
+        self._config = config
+        self._consumer = consumer
+        self._work = work
+        self._log = log
+        self.streams = [keys.commands(queue) for queue in config.queues]
+        self._own_first = True
+        self._stopping = False
+
+    async def stop(self) -> None:
+        """Read nothing more; return when the last read has ended.
+
+        The read is not cancelled, which would lose sight of what it was given, but woken; where
+        the user may not do that, it ends by itself after its block.
+        """
+        self._stopping = True
+        if self._client_id is not None:
+            with suppress(StoreError):
+                await self._commands.send("CLIENT", "UNBLOCK", self._client_id)
+        await self._ended.wait()
+
+    async def create_groups(self) -> None:
+        """Create the consumer group wherever it is missing, from the first entry on."""
+        for stream in self.streams:
+            try:
+                await self._connection.send("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
+            except StoreReplyError as error:
+                if error.code != "BUSYGROUP":
+                    raise
+
+    async def run(self) -> None:
+        """Read until stopped. Trouble with Redis is waited out; a mistake of ours is raised."""
+        try:
+            await self._run()
+        finally:
+            self._ended.set()
+
+    async def _run(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while not self._stopping:
+            with anyio.move_on_after(self._config.block_ms / 1_000):
+                await self._work.wait_for_room()
+            if self._stopping or self._work.room <= 0:
+                continue
+            try:
+                await self.run_once()
+                pause_s = _FIRST_PAUSE_S
+            except StoreReplyError as error:
+                if error.code not in {"NOGROUP", "UNBLOCKED"}:
+                    self._log.warning("read_refused", error=error.code)
+                    await anyio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+                    continue
+                self._log.warning("group_missing", error=error.code)
+                await self.create_groups()
+            except StoreError as error:
+                # What was delivered to us before the reply was lost is in our pending list.
+                self._own_first = True
+                self._log.warning("read_interrupted", error=str(error))
+                await anyio.sleep(pause_s)
+                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+    async def run_once(self) -> int:
+        """Read one batch and begin work on it; return how many entries that were."""
+        if self._own_first:
+            self._client_id = await self._id()
+            entries = await self._read("0")
+            self._own_first = False
+            fresh = [entry for entry in entries if self._work.is_new(entry)]
+            for entry in fresh:
+                self._work.begin(entry)
+            return len(fresh)
+        entries = await self._read(">")
+        for entry in entries:
+            self._work.begin(entry)
+        return len(entries)
+
+    async def _id(self) -> int | None:
+        """Return the id by which the blocked read can be woken; None where nobody may ask."""
+        try:
+            return int(await self._connection.send("CLIENT", "ID"))
+        except StoreReplyError:
+            return None
+
+    async def _read(self, position: str) -> list[Entry]:
+        room = self._work.room if position == ">" else self._config.concurrency
+        reply = await self._connection.send(
+            "XREADGROUP",
+            "GROUP",
+            GROUP,
+            self._consumer,
+            "COUNT",
+            max(min(self._config.batch, room), 1) if position == ">" else 10_000,
+            *(("BLOCK", self._config.block_ms) if position == ">" else ()),
+            "STREAMS",
+            *self.streams,
+            *([position] * len(self.streams)),
+        )
+        return [
+            Entry(stream.decode(), entry.decode(), tuple(fields or ()))
+            for stream, entries in reply or ()
+            for entry, fields in entries
+        ]

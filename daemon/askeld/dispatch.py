@@ -1,0 +1,350 @@
+"""Dispatch: what becomes of one delivered entry.
+
+Every entry ends in exactly one way: applied (or found applied already), put back for later, or
+moved to the dead stream with a reason. Until then it is held, and so renewed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import anyio
+from msgspec import structs
+
+from askel import RunStatus, StoreReplyError
+from askel.state import (
+    Attempts,
+    Entry,
+    Keys,
+    Recording,
+    Refusal,
+    codec,
+    quoted,
+    run_id_of_entry,
+    started_body,
+    status_body,
+)
+from askel.wire import (
+    Command,
+    CommandError,
+    RunAdvance,
+    RunApprove,
+    RunCancel,
+    RunComplete,
+    RunCreate,
+    RunFail,
+    RunResume,
+    RunSignal,
+    RunStart,
+    RunSuspend,
+    RunTerminate,
+    StepComplete,
+    StepExecute,
+    StepFail,
+    StepHeartbeat,
+    TimerFire,
+    decode_command,
+    encode_command,
+    encode_timer,
+)
+from askeld.actors import Actors
+from askeld.alarm import TimerAlarm
+from askeld.config import WorkerConfig
+from askeld.nudges import Nudges
+from askeld.observability import Logger
+from askeld.renewal import Held, Leases
+from askeld.steps import StepCommands
+
+_FIRST_BACKOFF_MS = 50
+_LONGEST_BACKOFF_MS = 5_000
+_LONGEST_WAIT_S = 0.25
+
+#: Refusals that mean the command needs nothing more: it was applied before, or is not ours.
+_SETTLED = frozenset({"LOST", "GONE", "DUP", "STALE", "ALREADY"})
+#: Refusals that pass: somebody holds the run lock, or the run is suspended.
+_PASSING = frozenset({"BUSY", "SUSPENDED", "NOTFOUND"})
+
+_TARGETS: dict[type, RunStatus] = {
+    RunCancel: RunStatus.CANCELLED,
+    RunTerminate: RunStatus.CANCELLED,
+    RunSuspend: RunStatus.SUSPENDED,
+    RunResume: RunStatus.RUNNING,
+    RunComplete: RunStatus.COMPLETED,
+    RunFail: RunStatus.FAILED,
+}
+
+
+class Dispatch:
+    """Decodes entries and hands each to whoever applies its command."""
+
+    def __init__(
+        self,
+        config: WorkerConfig,
+        recording: Recording,
+        attempts: Attempts,
+        actors: Actors,
+        steps: StepCommands,
+        nudges: Nudges,
+        leases: Leases,
+        alarm: TimerAlarm,
+        log: Logger,
+    ) -> None:  # fmt: skip
+        """Dispatch to *actors*, *steps* and *recording*."""
+        self._config = config
+        self._recording = recording
+        self._attempts = attempts
+        self._actors = actors
+        self._steps = steps
+        self._nudges = nudges
+        self._leases = leases
+        self._alarm = alarm
+        self._log = log
+        self._keys: Keys = recording.keys
+        self._drained = anyio.Event()
+
+    def drain(self) -> None:
+        """Put back what waits for something; let go on what is being worked on."""
+        self._drained.set()
+        self._steps.drain()
+        self._actors.drain()
+
+    async def hand_back(self, leases: Sequence[Held]) -> None:
+        """Let other processes have what has not ended here: at once, not when a lease runs out."""
+        for held in leases:
+            if held.field == "owner":
+                await self._actors.hand_back(held)
+            else:
+                words = [word.decode() for word in held.entry.fields]
+                await self._recording.put_back(held.entry, words, run_id=held.run_id)
+
+    async def handle(self, held: Held) -> None:
+        """Bring the entry to its end; it is held until then."""
+        entry = held.entry
+        try:
+            command = decode_command(entry.fields, limit=self._config.max_payload)
+            if command.at is not None and command.at > entry.sent_at + self._config.clock_offset_ms:
+                await self._put_back(entry, command, due=str(command.at))
+            else:
+                await self._settle(held, command)
+        except CommandError as error:
+            await self._bury(entry, error.reason, error.detail)
+        except StoreReplyError as error:
+            # This server refuses this command's keys for good; the others go on.
+            await self._bury(entry, "store_refused", _first_line(error))
+        finally:
+            self._leases.release(held)
+
+    async def _settle(self, held: Held, command: Command) -> None:
+        """Apply *command*, waiting out what passes, until it is settled, put back or buried."""
+        while True:
+            refusal = await self._apply(held, command)
+            if refusal is None or refusal.word in _SETTLED:
+                return
+            if refusal.word == "UNKNOWN":
+                await self._go_back(held, command, refusal.detail)
+                return
+            if refusal.word == "DRAINING" or self._drained.is_set():
+                await self._put_back(held.entry, command)
+                return
+            if refusal.word not in _PASSING or (
+                refusal.word == "NOTFOUND" and await self._is_old(held.entry)
+            ):
+                await self._bury(held.entry, *_reason(command, refusal))
+                return
+            with anyio.move_on_after(
+                min(refusal.pttl / 1_000 or _LONGEST_WAIT_S, _LONGEST_WAIT_S)
+                * random.uniform(0.5, 1.0)  # noqa: S311
+            ):
+                await self._drained.wait()
+
+    async def _apply(self, held: Held, command: Command) -> Refusal | None:
+        """Apply *command* once; return why not, if it was refused."""
+        match command:
+            case StepExecute():
+                return await self._steps.execute(held, command)
+            case RunStart():
+                if command.if_exists not in {"reject", "return"}:
+                    detail = f"if_exists {command.if_exists} is not supported"
+                    raise CommandError("unsupported", detail)
+                run_id = command.run or run_id_of_entry(held.entry.stream, held.entry.id)
+                refusal = await self._actors.start(held, run_id, command)
+                if refusal is not None and refusal.word == "EXISTS":
+                    return await self._duplicate(held.entry, command, refusal)
+                return refusal
+            case RunAdvance():
+                return await self._actors.advance(held, command.run_id)
+            case TimerFire():
+                return await self._record_timer(held.entry, command)
+            case RunSignal():
+                return await self._record_signal(held.entry, command)
+            case StepComplete() | StepFail():
+                return await self._complete(held.entry, command)
+            case RunCreate():
+                run_id = command.run or run_id_of_entry(held.entry.stream, held.entry.id)
+                text = command.input.encode()
+                body = started_body(command.workflow, command.id)
+                refusal = await self._recording.create(
+                    held.entry, run_id, command.workflow, text, body
+                )
+                if refusal is not None and refusal.word == "EXISTS":
+                    return await self._duplicate(held.entry, command, refusal)
+                return refusal
+            case RunApprove() | StepHeartbeat():
+                kind = type(command).__struct_config__.tag
+                raise CommandError("unsupported", f"{kind} is not supported by this version")
+            case _:
+                return await self._change_status(held.entry, command)
+
+    async def _duplicate(
+        self, entry: Entry, command: RunStart | RunCreate, refusal: Refusal
+    ) -> Refusal | None:
+        """The same command sent again is settled; another one for an existing run is refused."""
+        is_same = bool(command.id) or getattr(command, "if_exists", "") == "return"
+        if not is_same:
+            return refusal
+        await self._recording.drop(entry)
+        return None
+
+    async def _record_timer(self, entry: Entry, command: TimerFire) -> Refusal | None:
+        name = command.step_name
+        body = f'"t":"timer","name":{quoted(name)},"attempt":{command.attempt}'
+        answer = await self._recording.record(
+            entry, command.run_id, "timer", body, step_name=name, attempt=command.attempt
+        )
+        return self._told(answer, command.run_id)
+
+    async def _record_signal(self, entry: Entry, command: RunSignal) -> Refusal | None:
+        parts = ['"t":"signal"', f'"name":{quoted(command.name)}', f'"data":{command.data}']
+        if command.id:
+            parts.append(f'"command":{quoted(command.id)}')
+        answer = await self._recording.record(
+            entry, command.run_id, "signal", ",".join(parts), command_id=command.id
+        )
+        return self._told(answer, command.run_id)
+
+    async def _complete(self, entry: Entry, command: StepComplete | StepFail) -> Refusal | None:
+        done = isinstance(command, StepComplete)
+        answer = await self._attempts.complete(
+            entry,
+            command.run_id,
+            command.step_name,
+            nonce="",
+            attempt=command.attempt,
+            becomes="succeeded" if done else "failed",
+            json=(command.result if isinstance(command, StepComplete) else command.error).encode(),
+            final=True,
+        )
+        return self._told(answer, command.run_id)
+
+    async def _change_status(self, entry: Entry, command: Command) -> Refusal | None:
+        target = _TARGETS[type(command)]
+        outcome, json = "", b""
+        if isinstance(command, RunComplete):
+            outcome, json = "output", command.output.encode()
+        elif isinstance(command, RunFail):
+            outcome, json = "error", command.error.encode()
+        body = status_body(
+            target,
+            output=json if outcome == "output" else b"",
+            error=json if outcome == "error" else b"",
+            reason=getattr(command, "reason", ""),
+            command_id=command.id,
+        )
+        answer = await self._recording.settle(
+            entry,
+            command.run_id,  # type: ignore[union-attr] - the match has left those that have one
+            target,
+            body,
+            outcome=outcome,
+            json=json,
+            command_id=command.id,
+        )
+        return self._told(answer, command.run_id)  # type: ignore[union-attr]
+
+    def _told(self, answer: str | Refusal, run_id: str) -> Refusal | None:
+        if isinstance(answer, Refusal):
+            return answer
+        self._nudges.tell(answer, run_id)
+        return None
+
+    async def _go_back(self, held: Held, command: Command, name: str) -> None:
+        """Hold a command whose name is unknown here for a moment, then let others have it."""
+        entry = held.entry
+        since = command.unknown_since or entry.sent_at
+        run_id = getattr(command, "run_id", "") or run_id_of_entry(entry.stream, entry.id)
+        if entry.sent_at - since > self._config.unknown_after_ms:
+            await self._give_up(held, command, run_id, name)
+            return
+        self._log.info("unknown_name", name=name, run_id=run_id, tries=command.tries + 1)
+        pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(command.tries, 16), _LONGEST_BACKOFF_MS)
+        with anyio.move_on_after(pause_ms / 1_000):
+            await self._drained.wait()
+        again = structs.replace(command, tries=command.tries + 1, unknown_since=since)
+        if isinstance(again, RunStart) and not again.run:
+            again = structs.replace(again, run_id=run_id)
+        await self._put_back(entry, again, run_id=run_id)
+
+    async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:
+        """Nobody has known the name for too long: an existing run is stalled, a start is buried."""
+        why = f"no worker has {name!r}: deploy one that has, then resume the run"
+        if isinstance(command, RunAdvance):
+            await self._actors.stall(held, run_id, why)
+        else:
+            reason = "unknown_workflow" if isinstance(command, RunStart) else "unknown_step"
+            if isinstance(command, StepExecute):
+                error = codec.encode({"message": why, "name": "UnknownName"})
+                body = status_body(RunStatus.STALLED, error=error)
+                await self._recording.settle(
+                    None, run_id, RunStatus.STALLED, body, outcome="error", json=error
+                )
+            await self._bury(held.entry, reason, why)
+        self._log.warning("unknown_name_given_up", name=name, run_id=run_id)
+
+    async def _put_back(
+        self, entry: Entry, command: Command, *, due: str = "", run_id: str = ""
+    ) -> None:
+        words = encode_command(command)
+        timer = encode_timer(self._keys.queue_of(entry.stream), words) if due else b""
+        run_id = run_id or getattr(command, "run_id", "")
+        await self._recording.put_back(entry, words, due=due, timer=timer, run_id=run_id)
+        if due:
+            self._alarm.set(max(int(due) - entry.sent_at, 0))
+
+    async def _is_old(self, entry: Entry) -> bool:
+        """Tell whether *entry* has waited for its run for longer than any delay explains."""
+        return await self._recording.age_ms(entry) > self._config.not_found_after_ms
+
+    async def _bury(self, entry: Entry, reason: str, detail: str) -> None:
+        if await self._recording.bury(entry, reason, detail):
+            self._log.warning(
+                "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
+            )
+
+
+def _reason(command: Command, refusal: Refusal) -> tuple[str, str]:
+    """Return the word and the sentence for the dead letter of a refused command."""
+    run_id = getattr(command, "run_id", "") or getattr(command, "run", "")
+    match refusal.word:
+        case "NOTFOUND":
+            return "run_not_found", f"run {run_id!r} does not exist"
+        case "TERMINAL":
+            return "run_ended", f"run {run_id!r} has {refusal.detail} already"
+        case "ILLEGAL":
+            return "illegal_transition", f"run {run_id!r} is {refusal.detail}"
+        case "EXISTS":
+            return "run_exists", f"run {run_id!r} exists already"
+        case "CONFLICT" if isinstance(command, StepExecute):
+            detail = f"step {command.step_name!r} exists for another function"
+            return "step_conflict", detail
+        case "CONFLICT":
+            return "run_conflict", f"run {run_id!r} exists with another workflow or input"
+        case "FENCED":
+            return "attempt_not_open", "the step has no open attempt of this number"
+        case _:
+            return refusal.word.lower(), refusal.detail
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what Redis said, without the arguments that it may repeat."""
+    return str(error).splitlines()[0][:200]

@@ -1,0 +1,82 @@
+"""Nudges: hints between processes that a run has news; losing one costs a renewal interval."""
+
+from __future__ import annotations
+
+import anyio
+
+from askel import StoreError
+from askel.state import Connection, Keys
+from askeld.actors import Actors
+
+_LENGTH = 1_000
+_TTL_MS = 60_000
+_BLOCK_MS = 2_000
+_PAUSE_S = 0.5
+
+
+class Nudges:
+    """Sends hints to the owners of runs, wherever they are."""
+
+    def __init__(self, connection: Connection, keys: Keys, consumer: str, actors: Actors) -> None:
+        """Send through *connection* as *consumer*."""
+        self._connection = connection
+        self._keys = keys
+        self._consumer = consumer
+        self._actors = actors
+
+    def tell(self, owner: str, run_id: str) -> None:
+        """Tell *owner* (empty: nobody) that *run_id* has news; does not wait."""
+        if not owner:
+            return
+        consumer = owner.rpartition("/")[0]
+        if consumer == self._consumer:
+            self._actors.poke(run_id)
+            return
+        key = self._keys.nudge(consumer)
+        send = self._connection.send
+        for reply in (
+            send("XADD", key, "MAXLEN", "~", _LENGTH, "*", "run_id", run_id),
+            send("PEXPIRE", key, _TTL_MS),
+        ):
+            _forget(reply)
+
+
+class NudgeLoop:
+    """Reads the hints meant for this process."""
+
+    def __init__(self, connection: Connection, keys: Keys, consumer: str, actors: Actors) -> None:
+        """Read by *connection*, which blocks."""
+        self._connection = connection
+        self._key = keys.nudge(consumer)
+        self._actors = actors
+        self._last = "0"
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Read nothing more."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Pass hints on until stopped."""
+        while not self._stopping:
+            try:
+                await self.run_once()
+            except StoreError:
+                await anyio.sleep(_PAUSE_S)
+
+    async def run_once(self) -> int:
+        """Read one batch; return how many hints that were."""
+        reply = await self._connection.send(
+            "XREAD", "COUNT", _LENGTH, "BLOCK", _BLOCK_MS, "STREAMS", self._key, self._last
+        )
+        entries = reply[0][1] if reply else []
+        for entry, fields in entries:
+            self._last = entry.decode()
+            self._actors.poke(fields[1].decode())
+        return len(entries)
+
+
+def _forget(reply: object) -> None:
+    """Let *reply* go unawaited: whatever becomes of a hint is no error."""
+    if hasattr(reply, "add_done_callback"):
+        reply.add_done_callback(lambda done: done.cancelled() or done.exception())

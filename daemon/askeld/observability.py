@@ -1,0 +1,92 @@
+"""Logs: JSON lines with run, step and attempt bound; coloured text on a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import structlog
+
+from askel.state import Turn, Turned
+from askel.workflow import LocalAttempt, Outcome
+from askeld.alarm import TimerAlarm
+
+Logger = Any
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logs(level: str, *, json: bool | None = None, stream: TextIO = sys.stdout) -> None:
+    """Send every log of the process, structlog's and the standard library's, to *stream*.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        json: JSON lines; by default unless *stream* is a terminal.
+        stream: Where to write.
+    """
+    number = logging.getLevelNamesMapping()[level.upper()]
+    as_json = not stream.isatty() if json is None else json
+    renderer: Any = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    )
+    last = [structlog.processors.dict_tracebacks, renderer] if as_json else [renderer]
+    structlog.configure(
+        processors=[*_SHARED, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(stream),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=_SHARED,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(number)
+
+
+class LogObserver:
+    """Logs what a driver does; sets the alarm for the timers that its turns arm."""
+
+    def __init__(
+        self, log: Logger, alarm: TimerAlarm, idle: Callable[[bool], None]
+    ) -> None:
+        """Write to *log*, which is bound to one run; report waiting to *idle*."""
+        self._log = log
+        self._alarm = alarm
+        self.idle = idle
+
+    def attempt_begun(self, attempt: LocalAttempt) -> None:
+        """Log at debug: this happens for every step."""
+        self._log.debug("attempt_begun", step=attempt.key, attempt=attempt.attempt)
+
+    def attempt_ended(self, attempt: LocalAttempt, outcome: Outcome) -> None:
+        """Log a failure at info, a success at debug; payloads never."""
+        if outcome.error is None:
+            self._log.debug("attempt_succeeded", step=attempt.key, attempt=attempt.attempt)
+        else:
+            self._log.info(
+                "attempt_failed",
+                step=attempt.key,
+                attempt=attempt.attempt,
+                error=outcome.error.name,
+            )
+
+    def turn_taken(self, turn: Turn, answer: Turned) -> None:
+        """Log the end of the run, set the alarm."""
+        for decision in turn.decisions:
+            if decision.delay_ms is not None:
+                self._alarm.set(decision.delay_ms)
+        if answer.word == "END" and turn.end not in {"", "passivate"}:
+            self._log.info("run_ended", status=turn.end, turn=turn.number)
+        elif answer.word not in {"OK", "END"}:
+            self._log.debug("turn_refused", answer=answer.word, turn=turn.number)

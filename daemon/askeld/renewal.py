@@ -1,0 +1,137 @@
+"""Renewal: entries in work stay ours, from a thread of its own.
+
+A handler that blocks the event loop is therefore not robbed of its step. The thread has its own
+loop and connection; it asks, in one script an entry, whether the entry is pending for this
+consumer and whether the owner or attempt is still ours, and tells the loop when it is not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import msgspec
+
+from askel import StoreError
+from askel.state import Entry, Keys, Renewed, Scripts, connect, renew_call, renewed
+from askeld.observability import Logger
+
+_STOP_S = 5.0
+
+
+class Held(msgspec.Struct):
+    """One entry this process works on, and whose authority to renew it by.
+
+    ``field`` and ``nonce`` name the owner of a run or the nonce of an attempt; while ``field`` is
+    empty, being pending for this consumer is enough.
+    """
+
+    entry: Entry
+    run_id: str
+    since: float
+    field: str = ""
+    holder_key: str = ""
+    nonce: str = ""
+    lost: Callable[[], None] | None = None
+    news: Callable[[Renewed], None] | None = None
+
+
+class Leases:
+    """Every entry this process works on. Changed by the loop only; the thread reads copies."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._held: dict[tuple[str, str], Held] = {}
+
+    def __len__(self) -> int:
+        """Return how many entries are in work."""
+        return len(self._held)
+
+    def __contains__(self, entry: Entry) -> bool:
+        """Tell whether *entry* is in work here."""
+        return (entry.stream, entry.id) in self._held
+
+    def hold(self, entry: Entry) -> Held:
+        """Keep *entry* from now on."""
+        held = Held(entry, "", time.monotonic())
+        self._held[entry.stream, entry.id] = held
+        return held
+
+    def release(self, held: Held) -> None:
+        """Keep it no longer."""
+        self._held.pop((held.entry.stream, held.entry.id), None)
+
+    def older_than(self, seconds: float) -> list[Held]:
+        """Return what has been kept for longer than *seconds* since it was taken or renewed."""
+        limit = time.monotonic() - seconds
+        return [held for held in list(self._held.values()) if held.since <= limit]
+
+
+class Renewal:
+    """The renewing thread."""
+
+    def __init__(
+        self, leases: Leases, connection: Any, keys: Keys, consumer: str, renew_ms: int, log: Logger
+    ) -> None:
+        """Renew the entries in *leases* for *consumer* every *renew_ms*."""
+        self._leases = leases
+        self._connection = connection
+        self._keys = keys
+        self._consumer = consumer
+        self._renew_s = renew_ms / 1_000
+        self._log = log
+        self._thread = threading.Thread(target=self._main, name="askel-renewal", daemon=True)
+        self._stopped = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; findings are told to *loop*."""
+        self._loop = loop
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop the thread; the last thing a draining worker does."""
+        self._stopped.set()
+        await anyio.to_thread.run_sync(self._thread.join, _STOP_S)
+
+    def _main(self) -> None:
+        asyncio.run(self._renew_until_stopped())
+
+    async def _renew_until_stopped(self) -> None:
+        connection = connect(self._connection, name="askel-renewal")
+        scripts = Scripts(connection)
+        pause_s = self._renew_s / 4
+        while not await asyncio.to_thread(self._stopped.wait, pause_s):
+            due = self._leases.older_than(self._renew_s)
+            await asyncio.gather(*(self._renew(scripts, held) for held in due))
+        await connection.close()
+
+    async def _renew(self, scripts: Scripts, held: Held) -> None:
+        call = renew_call(
+            self._keys,
+            self._consumer,
+            held.entry,
+            held.run_id,
+            field=held.field,
+            holder_key=held.holder_key or self._keys.meta,
+            nonce=held.nonce,
+        )
+        asked_at = time.monotonic()
+        try:
+            answer = renewed(await scripts.run(*call))
+        except StoreError as error:
+            self._log.debug("renewal_failed", entry_id=held.entry.id, error=str(error))
+            return
+        held.since = asked_at
+        tell = self._loop
+        assert tell is not None
+        if answer is None:
+            self._log.debug("entry_lost", entry_id=held.entry.id, run_id=held.run_id)
+            if held.lost is not None:
+                tell.call_soon_threadsafe(held.lost)
+        elif held.news is not None:
+            tell.call_soon_threadsafe(held.news, answer)

@@ -1,0 +1,55 @@
+"""The timer loop: due timers become commands on their streams."""
+
+from __future__ import annotations
+
+from askel.state import Keys, Timers
+from askel.wire import CommandError, decode_timer
+from askeld.alarm import TimerAlarm
+from askeld.observability import Logger
+
+_LIMIT = 500
+_LONGEST_S = 1.0
+#: On what stream a timer that is none of ours ends, as a dead letter to be.
+_GARBAGE = ("type", "timer.unreadable")
+
+
+class TimerLoop:
+    """Sends the commands of due timers, whichever process armed them."""
+
+    def __init__(self, timers: Timers, keys: Keys, alarm: TimerAlarm, log: Logger) -> None:
+        """Look when *alarm* says, and at least every second for what others armed."""
+        self._timers = timers
+        self._keys = keys
+        self._alarm = alarm
+        self._log = log
+        self._stopping = False
+
+    def stop(self) -> None:
+        """Fire nothing more."""
+        self._stopping = True
+        self._alarm.set(0)
+
+    async def run(self) -> None:
+        """Fire timers until stopped."""
+        while not self._stopping:
+            fired, wait_s = await self.run_once()
+            if fired < _LIMIT and not self._stopping:
+                await self._alarm.wait(min(wait_s, _LONGEST_S))
+
+    async def run_once(self) -> tuple[int, float]:
+        """Fire what is due; return how many that were, and the seconds until the next."""
+        members, now, later = await self._timers.due(_LIMIT)
+        calls = []
+        for member in members:
+            try:
+                queue, words = decode_timer(member)
+                stream = self._keys.commands(queue)
+            except (CommandError, ValueError):
+                stream, words = self._keys.commands_default, [*_GARBAGE]
+                self._log.warning("timer_unreadable")
+            calls.append((member, stream, words))
+        if calls:
+            fired = await self._timers.fire(calls)
+            self._log.debug("timers_fired", count=fired)
+        wait_s = float("inf") if later is None else max(later - now, 0) / 1_000
+        return len(calls), wait_s

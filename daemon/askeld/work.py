@@ -1,0 +1,73 @@
+"""The work in hand: a task for each entry, bounded in number."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+from anyio.abc import TaskGroup
+
+from askel.state import Entry
+from askeld.renewal import Held, Leases
+
+
+class Work:
+    """Begins a task for each entry, and holds the entry until the task has ended."""
+
+    def __init__(self, leases: Leases, limit: int) -> None:
+        """Work on at most *limit* entries at a time, not counting runs that only wait."""
+        self._leases = leases
+        self._limit = limit
+        self._idle = 0
+        self._group: TaskGroup | None = None
+        self._handle: Callable[[Held], Awaitable[None]] | None = None
+        self._changed = anyio.Event()
+
+    def open(self, group: TaskGroup, handle: Callable[[Held], Awaitable[None]]) -> None:
+        """From now on begin tasks in *group* that *handle* entries."""
+        self._group = group
+        self._handle = handle
+
+    @property
+    def room(self) -> int:
+        """How many more entries may be begun."""
+        return self._limit - len(self._leases) + self._idle
+
+    def idle(self, is_idle: bool) -> None:  # noqa: FBT001 - a report, not an option
+        """Take it that a run in hand began (or ceased) to wait without work of its own."""
+        self._idle += 1 if is_idle else -1
+        self._tell()
+
+    def is_new(self, entry: Entry) -> bool:
+        """Tell whether *entry* is not being worked on here."""
+        return entry not in self._leases
+
+    def begin(self, entry: Entry) -> None:
+        """Begin work on *entry*."""
+        assert self._group is not None
+        self._group.start_soon(self._work_on, self._leases.hold(entry))
+
+    async def wait_for_room(self) -> None:
+        """Return when at least one more entry may be begun."""
+        while self.room <= 0:
+            await self._wait_for_change()
+
+    async def wait_until_done(self) -> None:
+        """Return when no entry is being worked on."""
+        while len(self._leases):
+            await self._wait_for_change()
+
+    async def _wait_for_change(self) -> None:
+        await self._changed.wait()
+
+    def _tell(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def _work_on(self, held: Held) -> None:
+        assert self._handle is not None
+        try:
+            await self._handle(held)
+        finally:
+            self._leases.release(held)
+            self._tell()
