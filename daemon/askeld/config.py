@@ -14,6 +14,9 @@ from askel import InvalidOptionError
 from askel.errors import AskelError
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
+#: Where ``askel dev`` keeps its data, and the name of the file with its address.
+DEV_FOLDER = ".askel"
+DEV_URL_FILE = "dev.url"
 
 
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,5 +87,5 @@ def redis_url(flag: str | None, environment: Mapping[str, str] = os.environ) -> 
             except OSError as error:
                 msg = f"{name}_FILE: cannot read {path}: {error.strerror}"
                 raise AskelError(msg) from error
-    recorded = Path(".askel") / "dev.url"
+    recorded = Path(DEV_FOLDER) / DEV_URL_FILE
     return recorded.read_text("utf-8").strip() if recorded.is_file() else None

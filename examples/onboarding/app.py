@@ -39,14 +39,14 @@ class Account:
 @app.step
 async def create_account(customer: Customer, ctx: StepContext) -> Account:
     """Create the account; the idempotency key makes a repeated call harmless."""
-    await anyio.sleep(0.02)
+    await anyio.sleep(0.05)
     return Account(id=f"acc-{ctx.idempotency_key[:8]}", email=customer.email)
 
 
 @app.step(retries=8, retry_delay="50ms")
 async def charge_card(customer: Customer, ctx: StepContext) -> dict[str, str | int]:
     """Charge the first month; the payment provider fails one call in four."""
-    await anyio.sleep(0.02)
+    await anyio.sleep(0.08)
     # Seeded, so that every demonstration meets the same failures.
     if random.Random(f"{ctx.run_id}{ctx.attempt}").random() < 0.25:  # noqa: S311
         msg = "the payment provider did not answer"
@@ -57,7 +57,7 @@ async def charge_card(customer: Customer, ctx: StepContext) -> dict[str, str | i
 @app.step
 async def provision(what: str) -> str:
     """Set up one service for the customer."""
-    await anyio.sleep(0.03)
+    await anyio.sleep(0.06)
     return f"{what} ready"
 
 
@@ -77,6 +77,6 @@ async def onboarding(run: Run, customer: Customer) -> dict[str, object]:
         run.do("provision storage", provision, "storage"),
         run.do("provision dashboard", provision, "dashboard"),
     )
-    await run.sleep("settle", "200ms")
+    await run.sleep("settle", "500ms")
     message = await run.do("send welcome", send_welcome, account)
     return {"account": account.id, "receipt": receipt, "services": services, "message": message}

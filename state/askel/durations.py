@@ -11,7 +11,7 @@ from askel.errors import InvalidOptionError
 Duration: TypeAlias = timedelta | str | float | int
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
-_TEXT = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|min|h|d)")
+_TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d)")
 _HINT = "write a timedelta, a number of seconds or text such as 250ms, 5s, 5min, 2h or 3d"
 
 # A thousand years: far beyond any use, and well inside the integers that a double carries exactly.
@@ -32,7 +32,7 @@ def duration_ms(value: Duration) -> int:
     elif isinstance(value, str):
         match = _TEXT.fullmatch(value.strip())
         if match is None:
-            msg = f"{value!r} is not a duration: {_HINT}"
+            msg = f"{value!r:.80} is not a duration: {_HINT}"
             raise InvalidOptionError(msg)
         result = float(match[1]) * _UNITS_MS[match[2]]
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -41,7 +41,7 @@ def duration_ms(value: Duration) -> int:
     else:
         result = value * 1_000
     if not 0 <= result <= _MAX_MS:  # also refuses NaN
-        msg = f"{value!r} is not a duration between 0 and 1000 years: {_HINT}"
+        msg = f"{value!r:.80} is not a duration between 0 and 1000 years: {_HINT}"
         raise InvalidOptionError(msg)
     return round(result)
 
@@ -61,4 +61,8 @@ def wire_duration_ms(text: str) -> int:
     Raises:
         InvalidOptionError: *text* is neither digits nor a duration with a unit.
     """
-    return min(int(text), _MAX_MS) if text.isascii() and text.isdigit() else duration_ms(text)
+    if not (text.isascii() and text.isdigit()):
+        return duration_ms(text)
+    digits = text.lstrip("0")
+    # Python refuses to read an integer of more than some thousand digits.
+    return min(int(digits or "0"), _MAX_MS) if len(digits) <= len(str(_MAX_MS)) else _MAX_MS

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from askel import AskelError
 from askeld.cli.exits import Exit, exit_for
+from askeld.embedded import EmbeddedServerError
 
 #: Verb -> (module that has it, one line of help). Modules are imported only when used.
 VERBS: dict[str, tuple[str, str]] = {
@@ -81,6 +82,9 @@ def _guarded(options: argparse.Namespace) -> int:
         return exit_for(error)
     except ModuleNotFoundError as error:
         return _missing(error)
+    except EmbeddedServerError as error:
+        sys.stderr.write(f"askel {options.verb}: {error}\n")
+        return Exit.ERROR
     except BrokenPipeError:
         sys.stderr.close()
         return Exit.OK

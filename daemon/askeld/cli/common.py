@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from askel import App, InvalidOptionError, RedisWorkflowService, StoreUnavailableError
+from askel import App, InvalidOptionError, RedisWorkflowService
 from askel.errors import PayloadError, RegistrationError
 from askeld.config import redis_url
 
@@ -83,8 +83,3 @@ def load_app(path: str) -> App:
         msg = f"{path!r} is no askel App: {module_name} has {found}"
         raise RegistrationError(msg)
     return app
-
-
-def explain_unavailable(error: StoreUnavailableError, url: str) -> str:
-    """Return one line that says what to do about a Redis that is not there."""
-    return f"{error}; is Redis running at {url.rpartition('@')[2]}?"

@@ -29,6 +29,7 @@ from askel.state.models import (
     WorkflowRun,
 )
 from askel.state.moves import TERMINAL
+from askel.state.queries import RunPage
 from askel.state.records import fields_of, read_run, read_step
 from askel.state.recording import Recording, create_call
 from askel.state.runlock import RunLock
@@ -68,6 +69,7 @@ __all__ = [
     "Refusal",
     "Renewed",
     "RunLock",
+    "RunPage",
     "RunStatus",
     "Script",
     "Scripts",

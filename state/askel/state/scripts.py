@@ -118,14 +118,18 @@ class Scripts:
             StoreUnavailableError: It was not sent.
             UnknownOutcomeError: It may have been executed. Send the same call again.
             StoreReplyError: Redis refused it (out of memory, read only, no permission).
+            AssertionError: The header does not list the answer; a mistake of ours.
         """
         script = self._scripts[name]
         send = self._connection.send
         try:
-            return await send("EVALSHA", script.sha, len(keys), *keys, *args)  # type: ignore[no-any-return]
+            answer: list[Any] = await send("EVALSHA", script.sha, len(keys), *keys, *args)
         except ScriptMissingError:
             await send("SCRIPT", "LOAD", script.body)
-            return await send("EVALSHA", script.sha, len(keys), *keys, *args)  # type: ignore[no-any-return]
+            answer = await send("EVALSHA", script.sha, len(keys), *keys, *args)
+        word = answer[0].decode()
+        assert word in script.answers, f"{name} answered {word}, which its header does not list"
+        return answer
 
     async def insist(
         self,

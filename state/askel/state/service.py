@@ -25,6 +25,7 @@ from askel.state.keys import Keys
 from askel.state.models import UNSET, RunStatus, StepAttempt, WorkflowRun
 from askel.state.moves import run_sources
 from askel.state.records import fields_of, read_run
+from askel.state.queries import RunQueries
 from askel.state.recording import create_call
 from askel.state.runlock import DEFAULT_TTL_MS, DEFAULT_WAIT_S, RunLock, hold_run_lock
 from askel.state.scripts import Scripts
@@ -35,7 +36,7 @@ from askel.state.settings import ConnectionLike
 T = TypeVar("T")
 
 
-class RedisWorkflowService(StepMethods):
+class RedisWorkflowService(StepMethods, RunQueries):
     """Durable workflow state in Redis.
 
     Each write is one atomic step: state, history and indexes change together, or not at all. A

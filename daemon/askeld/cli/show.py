@@ -1,0 +1,136 @@
+"""``askel show``, ``askel history``, ``askel ls``: looking at runs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import anyio
+import msgspec
+
+from askel import RedisWorkflowService, RunNotFoundError, RunStatus, StepState, WorkflowRun
+from askel.state import HistoryEntry
+from askeld.cli.common import add_redis_options, service_for
+from askeld.cli.exits import Exit
+from askeld.cli.output import clock_time, date_time, print_json, print_table, shown
+
+
+def configure(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the verb's options."""
+    if verb == "ls":
+        parser.epilog = "examples:\n  askel ls --status failed\n  askel ls --json | jq '.runs[].id'"
+        parser.add_argument("--status", choices=list(RunStatus), help="only runs with this status")
+        parser.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
+        parser.add_argument("--limit", type=int, default=20, metavar="N", help="most runs (20)")
+        parser.add_argument("--cursor", help="continue after an earlier page")
+    else:
+        parser.epilog = f"example:\n  askel {verb} order-42"
+        parser.add_argument("run", metavar="RUN", help="the run's id")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_redis_options(parser)
+    verbs = {"ls": _list, "show": _show, "history": _history}
+    parser.set_defaults(call=lambda options: anyio.run(verbs[verb], options), verb=verb)
+
+
+async def _list(options: argparse.Namespace) -> int:
+    async with service_for(options) as service:
+        page = await service.list_runs(
+            workflow_name=options.workflow,
+            status=options.status,
+            limit=options.limit,
+            cursor=options.cursor,
+        )
+    if options.json:
+        print_json(page)
+        return Exit.OK
+    if not page.runs:
+        print("no runs")  # noqa: T201
+        return Exit.OK
+    rows = [
+        (run.id, run.workflow, str(run.status), date_time(run.created_at), shown(run.input))
+        for run in page.runs
+    ]
+    print_table(("RUN", "WORKFLOW", "STATUS", "CREATED (UTC)", "INPUT"), rows)
+    if page.cursor:
+        print(f"more: askel ls --cursor {page.cursor}")  # noqa: T201
+    return Exit.OK
+
+
+async def _show(options: argparse.Namespace) -> int:
+    async with service_for(options) as service:
+        run = await _run(service, options.run)
+        steps = await service.get_run_steps(options.run)
+    if options.json:
+        print_json({"run": run, "steps": steps})
+        return Exit.OK
+    facts: list[tuple[str, str]] = [
+        ("run", run.id),
+        ("workflow", run.workflow),
+        ("status", str(run.status)),
+        ("created", f"{date_time(run.created_at)} UTC"),
+        ("updated", f"{date_time(run.updated_at)} UTC"),
+        ("input", shown(run.input)),
+    ]
+    if run.output is not None:
+        facts.append(("output", shown(run.output)))
+    if run.error is not None:
+        facts.append(("error", run.error.message))
+    print_table(("", ""), facts)
+    print()  # noqa: T201
+    print_table(("STEP", "STATUS", "ATTEMPTS", "FUNCTION", "RESULT"), map(_step_row, steps))
+    return Exit.OK
+
+
+def _step_row(step: StepState) -> tuple[str, ...]:
+    outcome = step.error.message if step.error else shown(step.result)
+    function = step.rpc_name or "(sleep)"
+    return (step.step_name, str(step.status), str(step.attempt_count), function, outcome)
+
+
+async def _history(options: argparse.Namespace) -> int:
+    async with service_for(options) as service:
+        await _run(service, options.run)
+        entries = await service.get_history_entries(options.run)
+    if options.json:
+        print_json([_plain(entry) for entry in entries])
+    else:
+        print_history(entries)
+    return Exit.OK
+
+
+def print_history(entries: list[HistoryEntry], title: str = "") -> None:
+    """Print everything that happened to a run, in order."""
+    rows = [_entry_row(number, entry) for number, entry in enumerate(entries)]
+    print_table(("#", "TIME (UTC)", "WHAT", "STATUS", "ATTEMPT", "DETAIL"), rows, title)
+
+
+def _entry_row(number: int, entry: HistoryEntry) -> tuple[str, ...]:
+    what = entry.name if entry.kind == "step" else f"{entry.kind} {entry.name}".strip()
+    attempt = str(entry.attempt) if entry.kind in {"step", "timer"} else ""
+    return (str(number), clock_time(entry.at), what, entry.status, attempt, _detail(entry))
+
+
+def _detail(entry: HistoryEntry) -> str:
+    if entry.error:
+        return str(msgspec.json.decode(entry.error).get("message", ""))
+    if entry.result or entry.output:
+        return shown(msgspec.json.decode(entry.result or entry.output))
+    if entry.due is not None:
+        return f"until {clock_time(entry.due)}"
+    return entry.reason or ""
+
+
+def _plain(entry: HistoryEntry) -> dict[str, Any]:
+    """Return the entry as it stands in the list."""
+    return {
+        key: value
+        for key, value in msgspec.json.decode(msgspec.json.encode(entry)).items()
+        if value is not None
+    }
+
+
+async def _run(service: RedisWorkflowService, run_id: str) -> WorkflowRun:
+    run = await service.get_run(run_id)
+    if run is None:
+        raise RunNotFoundError(run_id)
+    return run

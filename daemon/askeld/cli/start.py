@@ -1,0 +1,131 @@
+"""``askel start``, ``askel run``, ``askel send``: putting commands on the stream."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import suppress
+
+import anyio
+
+from askel import Client, RunFailedError, RunStatus, WorkflowRun
+from askel.errors import InvalidOptionError
+from askel.wire import CommandError, decode_command
+from askeld.cli.common import (
+    add_redis_options,
+    json_argument,
+    load_app,
+    required_url,
+    service_for,
+)
+from askeld.cli.exits import Exit
+from askeld.cli.output import print_json
+
+_EPILOGS = {
+    "start": """\
+examples:
+  askel start onboarding '{"email": "a@b.c"}'
+  askel start onboarding --run-id order-42 - < input.json
+""",
+    "run": """\
+examples:
+  askel run onboarding '{"email": "a@b.c"}' --timeout 30s
+  askel run onboarding '{"email": "a@b.c"}' --app shop.workflows:app   (here, without a worker)
+""",
+    "send": """\
+examples:
+  askel send run.start workflow onboarding input '{"email":"a@b.c"}' id order-42
+  askel send run.cancel run_id order-42 reason 'customer changed their mind'
+
+The same with redis-cli:
+  redis-cli XADD workflows:commands '*' type run.start workflow onboarding input '{"email":"a@b.c"}'
+""",
+}
+
+
+def configure(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the verb's options."""
+    parser.epilog = _EPILOGS[verb]
+    if verb == "send":
+        parser.add_argument("type", metavar="TYPE", help="the command, for example run.start")
+        parser.add_argument("fields", nargs="*", metavar="FIELD VALUE", help="as XADD takes them")
+        parser.add_argument("--queue", default="", help="the queue whose stream it goes to")
+    else:
+        parser.add_argument("workflow", metavar="WORKFLOW")
+        parser.add_argument("input", nargs="?", default="null", help="JSON, or - for standard input")
+        parser.add_argument("--run-id", help="the run's id, instead of a new one")
+    if verb == "start":
+        parser.add_argument("--id", default="", help="dedupes: started once however often it is sent")
+        parser.add_argument("--if-exists", default="reject", choices=["reject", "return"])
+    if verb == "run":
+        parser.add_argument("--timeout", metavar="TIME", help="give up waiting after this time")
+        parser.add_argument("--app", metavar="MODULE:APP", help="run it in this process")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    add_redis_options(parser)
+    call = {"start": _start, "run": _run, "send": _send}[verb]
+    parser.set_defaults(call=lambda options: anyio.run(call, options), verb=verb)
+
+
+async def _start(options: argparse.Namespace) -> int:
+    async with Client(required_url(options), options.prefix) as client:
+        handle = await client.start(
+            options.workflow,
+            json_argument(options.input),
+            run_id=options.run_id,
+            id=options.id,
+            if_exists=options.if_exists,
+        )
+    print_json({"run_id": handle.run_id}) if options.json else print(handle.run_id)  # noqa: T201
+    return Exit.OK
+
+
+async def _run(options: argparse.Namespace) -> int:
+    if options.app:
+        return await _run_here(options)
+    async with Client(required_url(options), options.prefix) as client:
+        handle = await client.start(
+            options.workflow, json_argument(options.input), run_id=options.run_id
+        )
+        if not options.json:
+            sys.stderr.write(f"run {handle.run_id}\n")
+        run = await client.wait(handle.run_id, options.timeout, must_exist=False)
+    return _report(run, as_json=options.json)
+
+
+async def _run_here(options: argparse.Namespace) -> int:
+    app = load_app(options.app)
+    async with service_for(options) as service:
+        run_id = options.run_id or service.ids.run_id()
+        with suppress(RunFailedError):  # reported below, like every end of a run
+            await app.start(service, options.workflow, json_argument(options.input), run_id)
+        run = await service.get_run(run_id)
+    assert run is not None
+    return _report(run, as_json=options.json)
+
+
+def _report(run: WorkflowRun, *, as_json: bool) -> int:
+    """Print how the run ended; its output alone on standard output, so that it can be piped."""
+    if as_json:
+        print_json(run)
+    elif run.status is RunStatus.COMPLETED:
+        print_json(run.output)
+    else:
+        why = f": {run.error.message}" if run.error else ""
+        sys.stderr.write(f"askel run: run {run.id} {run.status}{why}\n")
+    return Exit.OK if run.status is RunStatus.COMPLETED else Exit.ERROR
+
+
+async def _send(options: argparse.Namespace) -> int:
+    words = options.fields
+    if len(words) % 2:
+        msg = f"field {words[-1]!r} has no value: write fields as XADD takes them, name then value"
+        raise InvalidOptionError(msg)
+    flat = [word.encode() for word in ("type", options.type, *words)]
+    try:
+        command = decode_command(flat)
+    except CommandError as error:
+        raise InvalidOptionError(error.detail) from error
+    async with Client(required_url(options), options.prefix) as client:
+        entry = await client.send(command, options.queue)
+    print_json({"entry": entry}) if options.json else print(entry)  # noqa: T201
+    return Exit.OK

@@ -1,0 +1,55 @@
+"""What tests of runs share: the service fixture, a proxy in front of the server, looking at keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis.asyncio
+from tests.helpers.proxy import FaultProxy
+
+from askel import RedisWorkflowService
+from askel.state import Keys
+
+
+@pytest.fixture
+def keys(prefix: str) -> Keys:
+    """The keys under the test's prefix."""
+    return Keys(prefix)
+
+
+@pytest.fixture
+async def service(redis_url: str, prefix: str) -> AsyncIterator[RedisWorkflowService]:
+    """A state service of the test's own server and prefix, closed at the end."""
+    service = RedisWorkflowService(redis_url, key_prefix=prefix)
+    yield service
+    await service.close()
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
+    """A proxy in front of the test's own server."""
+    host, _, port = redis_url.removeprefix("redis://").rpartition(":")
+    async with FaultProxy(host, int(port)) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def distant(proxy: FaultProxy, prefix: str) -> AsyncIterator[RedisWorkflowService]:
+    """The same as `service`, through the proxy."""
+    service = RedisWorkflowService(proxy.url, key_prefix=prefix)
+    yield service
+    await service.close()
+
+
+async def snapshot(client: redis.asyncio.Redis, prefix: str) -> dict[str, bytes]:
+    """Return every key under *prefix* with its serialized value: equal means nothing was written."""
+    found = sorted([key async for key in client.scan_iter(match=f"{prefix}:*", count=1000)])
+    return {key.decode(): await client.execute_command("DUMP", key) for key in found}
+
+
+async def recorded(client: redis.asyncio.Redis, keys: Keys, run_id: str) -> list[dict[str, Any]]:
+    """Return the history entries of a run as plain JSON objects."""
+    return [msgspec.json.decode(item) for item in await client.lrange(keys.history(run_id), 0, -1)]

@@ -1,0 +1,337 @@
+"""Every typed caller of a script, what it must send, and what each answer means to it.
+
+`CASES` is read against the headers of the Lua files by test_script_headers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.helpers.stubs import CountedIds, StubConnection
+
+from askel import (
+    IllegalTransitionError,
+    LockLostError,
+    LockNotAcquiredError,
+    RedisWorkflowService,
+    RunExistsError,
+    RunNotFoundError,
+    SerializedError,
+    StepConflictError,
+    StepNotFoundError,
+    StepStatus,
+)
+from askel.state import (
+    Activated,
+    Activations,
+    Attempts,
+    Begun,
+    Entry,
+    Keys,
+    Recording,
+    Refusal,
+    Renewed,
+    RunStatus,
+    Scripts,
+    StepDecision,
+    StepResult,
+    Timers,
+    Turn,
+    Turned,
+    renew_call,
+    renewed,
+)
+
+K = Keys("p")
+STREAM = "p:commands:q"
+ENTRY = Entry(STREAM, "5-1", (b"type", b"run.start"))
+RUN_KEYS = dict(zip(("run", "ctl", "history", "lock"), K.run_keys("r"), strict=True))
+STEP_KEYS = {"run": K.run("r"), "history": K.history("r"), "lock": K.lock("r"), "step": K.step("r", "s")}
+INDEXES = [K.runs_by_status(status) for status in ("running", "suspended", "stalled", "completed", "failed", "cancelled")]
+STEP_ID = "r:s:suffix"
+STEP_HASH = [
+    b"stepId", STEP_ID.encode(), b"status", b"pending", b"createdAt", b"1000", b"updatedAt", b"1000"
+]  # fmt: skip
+ACTIVATED = [3, b"w", b"running", b"{}", [b"{}"]]
+ACTIVE = Activated(3, "w", "running", b"{}", [b"{}"])
+BUSY = Refusal("BUSY", pttl=9)
+
+
+@dataclass
+class Case:
+    """One caller: what it sends by the header's names, and what each answer is to it."""
+
+    script: str
+    drive: Callable[[StubConnection], Awaitable[Any]]
+    keys: dict[str, Any]
+    args: dict[str, Any]
+    answers: dict[str, tuple[list[Any], Any]] = field(default_factory=dict)
+    """By word: the rest of the answer, and the value returned or the exception raised."""
+    id: str = ""
+
+
+def caller(kind: Any, stub: StubConnection) -> Any:
+    """Return a caller of the run protocol on *stub*."""
+    return kind(Scripts(stub), K, consumer="me", lease_ms=70, robbed_limit=3, clock_offset_ms=11)
+
+
+def service(stub: StubConnection) -> RedisWorkflowService:
+    """Return a state service on *stub*."""
+    made = RedisWorkflowService(
+        "redis://127.0.0.1:1", key_prefix="p", ids=CountedIds(), clock_offset_ms=11
+    )
+    made.connection, made.scripts = stub, Scripts(stub)
+    return made
+
+
+def refused(*words: str) -> dict[str, tuple[list[Any], Any]]:
+    """Return the answers that a caller passes on as they are."""
+    return {word: ([], Refusal(word)) for word in words}
+
+
+BUSY_ANSWER = {"BUSY": ([9], BUSY)}
+STEP_REFUSALS: dict[str, tuple[list[Any], Any]] = {
+    "ILLEGAL": ([b"failed"], IllegalTransitionError),
+    "NOTFOUND": ([], StepNotFoundError),
+    "TERMINAL": ([b"completed"], IllegalTransitionError),
+    "LOCKLOST": ([], LockLostError),
+}
+
+PROTOCOL = [
+    Case(
+        "start",
+        lambda s: caller(Activations, s).start(ENTRY, "own", "r", "w", b"{}", "body"),
+        {**RUN_KEYS, "stream": STREAM, "events": K.events, "runs": K.runs,
+         "by_status": K.runs_by_status("running"), "by_workflow": K.runs_by_workflow("w")},
+        {"group": "askeld", "consumer": "me", "entry": "5-1", "owner": "own", "lease_ms": 70,
+         "robbed_limit": 3, "offset": 11, "run_id": "r", "workflow": "w", "input": b"{}", "body": "body"},
+        {"OK": (ACTIVATED, ACTIVE), **refused("LOST", "GONE", "EXISTS", "CONFLICT", "POISON"), **BUSY_ANSWER},
+    ),
+    Case(
+        "activate",
+        lambda s: caller(Activations, s).activate(ENTRY, "own", "r"),
+        {**RUN_KEYS, "stream": STREAM},
+        {"group": "askeld", "consumer": "me", "entry": "5-1", "owner": "own", "lease_ms": 70, "robbed_limit": 3},
+        {"OK": (ACTIVATED, ACTIVE), **refused("LOST", "GONE", "POISON"), **BUSY_ANSWER},
+    ),
+    Case(
+        "adopt",
+        lambda s: caller(Activations, s).adopt("own", "r"),
+        RUN_KEYS,
+        {"owner": "own", "lease_ms": 70, "robbed_limit": 3},
+        {"OK": (ACTIVATED, ACTIVE), **refused("NOTFOUND", "MANAGED", "POISON"), **BUSY_ANSWER,
+         "TERMINAL": ([b"failed"], Refusal("TERMINAL", detail="failed"))},
+    ),
+    Case(
+        "requeue",
+        lambda s: caller(Activations, s).requeue(ENTRY, "own", "r"),
+        {"ctl": K.ctl("r"), "lock": K.lock("r"), "stream": STREAM, "commands": K.commands_default},
+        {"group": "askeld", "entry": "5-1", "owner": "own", "run_id": "r"},
+        {"OK": ([], True), "LOST": ([], False)},
+    ),
+    Case(
+        "record",
+        lambda s: caller(Recording, s).record(
+            ENTRY, "r", "timer", "body", command_id="cid", step_name="s", attempt=2),
+        {**RUN_KEYS, "stream": STREAM, "commands": K.commands_default, "step": K.step("r", "s")},
+        {"group": "askeld", "entry": "5-1", "offset": 11, "run_id": "r", "command_id": "cid",
+         "kind": "timer", "step_name": "s", "attempt": 2, "body": "body"},
+        {"OK": ([b"own"], "own"), **refused("STALE", "DUP", "NOTFOUND", "GONE"), **BUSY_ANSWER,
+         "TERMINAL": ([b"failed"], Refusal("TERMINAL", detail="failed"))},
+    ),
+    Case(
+        "settle",
+        lambda s: caller(Recording, s).settle(
+            ENTRY, "r", RunStatus.FAILED, "body", outcome="error", json=b"{}", command_id="cid"),
+        {**RUN_KEYS, "stream": STREAM, "commands": K.commands_default, "events": K.events,
+         "target_index": K.runs_by_status("failed"), "status_index...": INDEXES},
+        {"group": "askeld", "entry": "5-1", "offset": 11, "run_id": "r", "command_id": "cid",
+         "allowed": ",running,suspended,stalled,", "target": "failed", "outcome": "error",
+         "json": b"{}", "body": "body"},
+        {"OK": ([b""], ""), **refused("ALREADY", "DUP", "NOTFOUND", "GONE"), **BUSY_ANSWER,
+         "ILLEGAL": ([b"completed"], Refusal("ILLEGAL", detail="completed"))},
+    ),
+    Case(
+        "create_run",
+        lambda s: caller(Recording, s).create(ENTRY, "r", "w", b"{}", "body"),
+        {**RUN_KEYS, "events": K.events, "runs": K.runs, "by_status": K.runs_by_status("running"),
+         "by_workflow": K.runs_by_workflow("w"), "stream": STREAM},
+        {"offset": 11, "run_id": "r", "workflow": "w", "input": b"{}", "owner": "", "lease_ms": 0,
+         "group": "askeld", "entry": "5-1", "body": "body", "field...": []},
+        {"OK": ([], None), **refused("EXISTS", "CONFLICT", "GONE")},
+        id="create_run by a command",
+    ),
+    Case(
+        "put_back",
+        lambda s: caller(Recording, s).put_back(
+            ENTRY, ("type", "run.start"), due="+5", timer=b"timer", run_id="r"),
+        {"stream": STREAM, "timers": K.timers, "ctl": K.ctl("r")},
+        {"group": "askeld", "entry": "5-1", "offset": 11, "due": "+5", "member": b"timer",
+         "word...": ["type", "run.start"]},
+        {"OK": ([], True), "GONE": ([], False)},
+    ),
+    Case(
+        "bury",
+        lambda s: caller(Recording, s).bury(ENTRY, "why", "because", deliveries=4),
+        {"stream": STREAM, "dead": K.dead},
+        {"group": "askeld", "entry": "5-1", "offset": 11, "reason": "why", "detail": "because",
+         "deliveries": 4, "word...": [b"type", b"run.start"]},
+        {"OK": ([b"6-1"], True), "GONE": ([], False)},
+    ),
+    Case(
+        "drop",
+        lambda s: caller(Recording, s).drop(ENTRY),
+        {"stream": STREAM},
+        {"group": "askeld", "entry": "5-1", "offset": 11, "acknowledge": "1"},
+        {"OK": ([5], None)},
+    ),
+    Case(
+        "drop",
+        lambda s: caller(Recording, s).age_ms(ENTRY),
+        {"stream": STREAM},
+        {"group": "askeld", "entry": "5-1", "offset": 11, "acknowledge": "0"},
+        {"OK": ([5], 5)},
+        id="drop that only asks",
+    ),
+    Case(
+        "begin",
+        lambda s: caller(Attempts, s).begin(
+            ENTRY, "r", "s", nonce="n", step_id=STEP_ID, rpc_name="f", data=b"1", retries=2, retry_delay="5s"),
+        {**RUN_KEYS, "stream": STREAM, "step": K.step("r", "s"), "steps": K.steps("r"), "commands": K.commands_default},
+        {"group": "askeld", "consumer": "me", "entry": "5-1", "nonce": "n", "offset": 11,
+         "run_id": "r", "step_name": "s", "step_id": STEP_ID, "rpc_name": "f", "data": b"1",
+         "retries": 2, "retry_delay": "5s"},
+        {"OK": ([1, b"2", b"5s", b"1"], Begun(1, 2, "5s", b"1")), "SPENT": ([b"own"], Refusal("SPENT", detail="own")),
+         **refused("LOST", "NOTFOUND", "GONE", "CONFLICT", "SUSPENDED"), **BUSY_ANSWER},
+    ),
+    Case(
+        "complete",
+        lambda s: caller(Attempts, s).complete(
+            ENTRY, "r", "s", nonce="n", attempt=2, becomes="failed", json=b"{}", final=False,
+            delay_ms=40, timer=b"timer", retry=("type", "step.execute")),
+        {**RUN_KEYS, "stream": STREAM, "step": K.step("r", "s"), "commands": K.commands_default,
+         "timers": K.timers, "retry_stream": STREAM},
+        {"group": "askeld", "entry": "5-1", "nonce": "n", "attempt": 2, "offset": 11, "run_id": "r",
+         "step_name": "s", "status": "failed", "outcome": "error", "json": b"{}", "final": "0",
+         "delay_ms": 40, "timer": b"timer", "retry...": ["type", "step.execute"]},
+        {"OK": ([b"own"], "own"), **refused("ALREADY", "GONE", "FENCED"), **BUSY_ANSWER},
+    ),
+    Case(
+        "due",
+        lambda s: caller(Timers, s).due(8),
+        {"timers": K.timers},
+        {"offset": 11, "limit": 8},
+        {"OK": ([b"1000", b"2000", [b"m"]], ([b"m"], 1000, 2000))},
+    ),
+]  # fmt: skip
+
+
+async def _renew(stub: StubConnection) -> Any:
+    call = renew_call(K, "me", ENTRY, "r", field="owner", holder_key=K.ctl("r"), nonce="n")
+    return renewed(await Scripts(stub).run(*call))
+
+
+async def _lock(stub: StubConnection, *, wait: float = 0) -> Any:
+    async with service(stub).run_lock("r", wait=wait) as lock:
+        return lock.fence
+
+
+SERVICE = [
+    Case(
+        "renew",
+        _renew,
+        {"stream": STREAM, "hash": K.ctl("r"), "history": K.history("r"), "run": K.run("r")},
+        {"group": "askeld", "consumer": "me", "entry": "5-1", "field": "owner", "nonce": "n"},
+        {"OK": ([4, b"running"], Renewed(4, "running")), "LOST": ([], None)},
+    ),
+    Case(
+        "acquire_lock",
+        _lock,
+        {name: RUN_KEYS[name] for name in ("run", "ctl", "lock")},
+        {"holder": "nonce1", "lease_ms": 30_000, "longest_ms": 60_000},
+        {"OK": ([7], 7), "BUSY": ([9], LockNotAcquiredError), "NOTFOUND": ([], RunNotFoundError)},
+    ),
+    Case(
+        "create_run",
+        lambda s: service(s).create_run(
+            "w", {}, run_id="r", inline=True, graph_hash="g", wire=1, deterministic=True, planned_steps=[]),
+        {**RUN_KEYS, "events": K.events, "runs": K.runs, "by_status": K.runs_by_status("running"),
+         "by_workflow": K.runs_by_workflow("w"), "stream": K.commands_default},
+        {"offset": 11, "run_id": "r", "workflow": "w", "input": b"{}", "owner": "", "lease_ms": 0,
+         "group": "askeld", "entry": "", "body": '"t":"run","status":"running","workflow":"w"',
+         "field...": ["inline", "true", "graphHash", "g", "deterministic", "true",
+                      "plannedSteps", b"[]", "wire", b"1"]},
+        {"OK": ([], "r"), "EXISTS": ([], RunExistsError), "CONFLICT": ([], RunExistsError),
+         "GONE": ([], RunExistsError)},
+    ),
+    Case(
+        "update_run",
+        lambda s: service(s).update_run_status("r", "failed", output=1, error=SerializedError("no")),
+        {**RUN_KEYS, "commands": K.commands_default, "events": K.events,
+         "target_index": K.runs_by_status("failed"), "status_index...": INDEXES},
+        {"holder": "", "offset": 11, "run_id": "r", "allowed": ",running,suspended,stalled,",
+         "target": "failed", "output": b"1", "error": b'{"message":"no"}',
+         "body": '"t":"run","status":"failed","output":1,"error":{"message":"no"}'},
+        {"OK": ([b""], None), "ALREADY": ([b"failed"], None), "ILLEGAL": ([b"completed"], IllegalTransitionError),
+         "NOTFOUND": ([], RunNotFoundError), "LOCKLOST": ([], LockLostError)},
+    ),
+    Case(
+        "insert_step",
+        lambda s: service(s).insert_step_state("r", "s", "f", 1, {"retries": 2, "retry_delay": "5s"}, "before"),
+        {**STEP_KEYS, "steps": K.steps("r")},
+        {"holder": "", "offset": 11, "step_name": "s", "rpc_name": "f",
+         "body": '"t":"step","name":"s","status":"pending","attempt":1,"rpc":"f"',
+         "field...": ["stepId", "r:s:suffix1", "data", b"1", "rpcName", "f", "retries", 2,
+                      "retryDelay", "5s", "fromStepName", "before"]},
+        {"OK": ([STEP_HASH], StepStatus.PENDING), "EXISTS": ([STEP_HASH], StepStatus.PENDING),
+         "CONFLICT": ([], StepConflictError), "NOTFOUND": ([], RunNotFoundError),
+         "TERMINAL": ([b"completed"], IllegalTransitionError), "LOCKLOST": ([], LockLostError)},
+    ),
+    Case(
+        "move_step",
+        lambda s: service(s).set_step_running(STEP_ID),
+        STEP_KEYS,
+        {"holder": "", "offset": 11, "step_name": "s", "step_id": STEP_ID,
+         "allowed": ",pending,scheduled,suspended,", "target": "running"},
+        {"OK": ([], None), "ALREADY": ([], None), **STEP_REFUSALS},
+    ),
+    Case(
+        "finish_step",
+        lambda s: service(s).set_step_result(STEP_ID, {}),
+        {**RUN_KEYS, "step": K.step("r", "s"), "commands": K.commands_default},
+        {"holder": "", "offset": 11, "run_id": "r", "step_name": "s", "step_id": STEP_ID,
+         "allowed": ",pending,scheduled,running,suspended,", "target": "succeeded",
+         "outcome": "result", "json": b"{}"},
+        {"OK": ([b""], None), "ALREADY": ([], None), "CONFLICT": ([], StepConflictError), **STEP_REFUSALS},
+    ),
+    Case(
+        "retry_step",
+        lambda s: service(s).create_retry_attempt(STEP_ID, "running"),
+        STEP_KEYS,
+        {"holder": "", "offset": 11, "step_name": "s", "step_id": STEP_ID, "target": "running", "nonce": "nonce1"},
+        {"OK": ([STEP_HASH], StepStatus.PENDING), "SPENT": ([2], IllegalTransitionError), **STEP_REFUSALS},
+    ),
+]  # fmt: skip
+
+TURN = Turn(
+    "r", "own", 4, 6, "tn",
+    results=[
+        StepResult("a", "running", 1, "an", "succeeded", b"1", 5),
+        StepResult("b", "running", 2, "*", "lost", b"{}", 6, final=False),
+    ],
+    decisions=[
+        StepDecision("b", "running", 2, "pending", 3, "", "bb", delay_ms=40, timer=b"timer"),
+        StepDecision("c", "", "", "scheduled", 1, "", "cb", ("stepId", "x"), queue=STREAM, command=("type", "step.execute")),
+        StepDecision("d", "", "", "running", 1, "dn", "db", ("stepId", "y", "data", b"1")),
+    ],
+    end="completed", outcome="output", json=b"9",
+)  # fmt: skip
+TURN_ANSWERS: dict[str, tuple[list[Any], Any]] = {
+    "OK": ([5, 9, b"1000", [b"{}"]], Turned("OK", 5, 9, 1000, [b"{}"])),
+    "BEHIND": ([4, 9, b"1000", [b"{}"]], Turned("BEHIND", 4, 9, 1000, [b"{}"])),
+    "BUSY": ([9], Turned("BUSY", pttl=9)),
+    "TERMINAL": ([b"failed"], Turned("TERMINAL")),
+    **{word: ([], Turned(word)) for word in ("END", "LOST", "GONE", "CONFLICT")},
+}
