@@ -1,0 +1,1 @@
+"""The daemon of askel: the process that reads commands, drives runs and executes steps."""

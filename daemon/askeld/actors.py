@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import anyio
 
-from askel import App
 from askel.state import (
     Activated,
     Activations,
-    Entry,
-    IdSource,
-    Keys,
     Recording,
     Refusal,
     Renewed,
@@ -23,12 +19,10 @@ from askel.state import (
     status_body,
 )
 from askel.wire import RunStart
-from askel.workflow import Activation, Ended, Executes, RunDriver
-from askeld.alarm import TimerAlarm
-from askeld.config import WorkerConfig
-from askeld.observability import Logger, LogObserver
+from askel.workflow import Activation, Ended, RunDriver
+from askeld.context import WorkerContext
+from askeld.observability import LogObserver
 from askeld.renewal import Held
-from askeld.work import Work
 
 POISON = SerializedError(
     message="the run was taken over again and again without any progress", name="PoisonRun"
@@ -39,28 +33,12 @@ class Actors:
     """Starts, activates and drives runs; pokes the drivers of runs that have news."""
 
     def __init__(
-        self,
-        app: App,
-        config: WorkerConfig,
-        activations: Activations,
-        recording: Recording,
-        executor: Executes,
-        ids: IdSource,
-        alarm: TimerAlarm,
-        work: Work,
-        log: Logger,
-    ) -> None:  # fmt: skip
-        """Drive runs of *app* through *activations*."""
-        self._work = work
-        self._app = app
-        self._config = config
+        self, context: WorkerContext, activations: Activations, recording: Recording
+    ) -> None:
+        """Drive runs through *activations*."""
+        self._context = context
         self._activations = activations
         self._recording = recording
-        self._executor = executor
-        self._ids = ids
-        self._alarm = alarm
-        self._log = log
-        self._keys: Keys = activations.keys
         self._drivers: dict[str, RunDriver] = {}
         self._count = 0
         self._draining = False
@@ -108,7 +86,7 @@ class Actors:
         self, held: Held, run_id: str, owner: str, loaded: Activated | Refusal
     ) -> Refusal | None:
         while isinstance(loaded, Activated):
-            if loaded.workflow not in self._app.workflows:
+            if loaded.workflow not in self._context.app.workflows:
                 return Refusal("UNKNOWN", detail=loaded.workflow)
             ended = await self._drive(held, run_id, owner, loaded)
             if ended is Ended.HANDED_BACK:
@@ -123,21 +101,30 @@ class Actors:
         return loaded
 
     async def _drive(self, held: Held, run_id: str, owner: str, loaded: Activated) -> Ended:
-        config = self._config
-        activation = Activation(self._app, self._keys, self._ids, run_id, owner, loaded)
+        config = self._context.config
+        activation = Activation(
+            self._context.app,
+            self._context.keys,
+            self._context.ids,
+            run_id=run_id,
+            owner=owner,
+            loaded=loaded,
+        )
         lingers = len(self._drivers) < config.max_lingering
         driver = RunDriver(
             self._activations,
             activation,
-            self._executor,
+            self._context.executor,
             LogObserver(
-                self._log.bind(run_id=run_id, workflow=loaded.workflow), self._alarm, self._work.idle
+                self._context.log.bind(run_id=run_id, workflow=loaded.workflow),
+                self._context.alarm,
+                self._context.work.idle,
             ),
             entry=held.entry,
             linger_s=config.linger_ms / 1_000 if lingers else 0,
         )
         held.run_id, held.field, held.nonce = run_id, "owner", owner
-        held.holder_key = self._keys.ctl(run_id)
+        held.holder_key = self._context.keys.ctl(run_id)
         held.lost = lambda: driver.stop(Ended.LOST)
         known = len(loaded.history)
 
@@ -178,7 +165,7 @@ class Actors:
             None, run_id, RunStatus.FAILED, body, outcome="error", json=error
         )
         await self._recording.bury(held.entry, "poison", POISON.message)
-        self._log.error("run_poisoned", run_id=run_id)
+        self._context.log.error("run_poisoned", run_id=run_id)
 
     def _owner(self) -> str:
         self._count += 1

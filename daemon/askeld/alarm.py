@@ -28,4 +28,3 @@ class TimerAlarm:
             with anyio.move_on_after(left):
                 await self._sooner.wait()
         self._due = float("inf")
-

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from askel import InvalidOptionError
-from askel.errors import AskelError
+from askel import AskelError, InvalidOptionError
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Where ``askel dev`` keeps its data, and the name of the file with its address.

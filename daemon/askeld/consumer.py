@@ -7,10 +7,8 @@ from contextlib import suppress
 import anyio
 
 from askel import StoreError, StoreReplyError
-from askel.state import GROUP, Connection, Entry, Keys
-from askeld.config import WorkerConfig
-from askeld.observability import Logger
-from askeld.work import Work
+from askel.state import GROUP, Connection, Entry
+from askeld.context import WorkerContext
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -20,25 +18,18 @@ class Consumer:
     """Reads what nobody has read; after a loss of the connection first what it may have missed."""
 
     def __init__(
-        self,
-        connection: Connection,
-        commands: Connection,
-        keys: Keys,
-        config: WorkerConfig,
-        consumer: str,
-        work: Work,
-        log: Logger,
-    ) -> None:  # fmt: skip
-        """Read by *connection*, which blocks, as *consumer*; wake it by *commands*."""
+        self, context: WorkerContext, connection: Connection, commands: Connection
+    ) -> None:
+        """Read by *connection*, which blocks; wake it by *commands*."""
         self._connection = connection
         self._commands = commands
+        self._config = context.config
+        self._consumer = context.consumer
+        self._work = context.work
+        self._log = context.log
         self._client_id: int | None = None
         self._ended = anyio.Event()
-        self._config = config
-        self._consumer = consumer
-        self._work = work
-        self._log = log
-        self.streams = [keys.commands(queue) for queue in config.queues]
+        self.streams = [context.keys.commands(queue) for queue in context.config.queues]
         self._own_first = True
         self._stopping = False
 

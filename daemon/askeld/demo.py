@@ -67,7 +67,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 class Workers:
     """Worker processes of the demonstration; their logs go to files."""
 
-    def __init__(self, url: str, prefix: str, example: Path, logs: Path, settings: Sequence[str]):
+    def __init__(
+        self, url: str, prefix: str, example: Path, logs: Path, settings: Sequence[str]
+    ) -> None:
         """Prepare; nothing is started yet."""
         self._environment = {
             **os.environ,
@@ -91,7 +93,7 @@ class Workers:
         for number in range(count):
             with (self._logs / f"worker-{number}.log").open("wb") as log:
                 self.processes.append(
-                    subprocess.Popen(  # noqa: S603 - our own module
+                    subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment, nobody waits
                         [sys.executable, "-m", "askeld", self._app, *self._settings],
                         env=self._environment,
                         stdout=log,

@@ -16,7 +16,6 @@ from askel import RunStatus, StoreReplyError
 from askel.state import (
     Attempts,
     Entry,
-    Keys,
     Recording,
     Refusal,
     codec,
@@ -49,11 +48,9 @@ from askel.wire import (
     encode_timer,
 )
 from askeld.actors import Actors
-from askeld.alarm import TimerAlarm
-from askeld.config import WorkerConfig
+from askeld.context import WorkerContext
 from askeld.nudges import Nudges
-from askeld.observability import Logger
-from askeld.renewal import Held, Leases
+from askeld.renewal import Held
 from askeld.steps import StepCommands
 
 _FIRST_BACKOFF_MS = 50
@@ -80,27 +77,19 @@ class Dispatch:
 
     def __init__(
         self,
-        config: WorkerConfig,
+        context: WorkerContext,
         recording: Recording,
         attempts: Attempts,
         actors: Actors,
-        steps: StepCommands,
         nudges: Nudges,
-        leases: Leases,
-        alarm: TimerAlarm,
-        log: Logger,
-    ) -> None:  # fmt: skip
-        """Dispatch to *actors*, *steps* and *recording*."""
-        self._config = config
+    ) -> None:
+        """Dispatch to *actors*, to the steps of the app, and to *recording*."""
+        self._context = context
         self._recording = recording
         self._attempts = attempts
         self._actors = actors
-        self._steps = steps
+        self._steps = StepCommands(context, attempts, nudges)
         self._nudges = nudges
-        self._leases = leases
-        self._alarm = alarm
-        self._log = log
-        self._keys: Keys = recording.keys
         self._drained = anyio.Event()
 
     def drain(self) -> None:
@@ -122,8 +111,11 @@ class Dispatch:
         """Bring the entry to its end; it is held until then."""
         entry = held.entry
         try:
-            command = decode_command(entry.fields, limit=self._config.max_payload)
-            if command.at is not None and command.at > entry.sent_at + self._config.clock_offset_ms:
+            command = decode_command(entry.fields, limit=self._context.config.max_payload)
+            if (
+                command.at is not None
+                and command.at > entry.sent_at + self._context.config.clock_offset_ms
+            ):
                 await self._put_back(entry, command, due=str(command.at))
             else:
                 await self._settle(held, command)
@@ -133,7 +125,7 @@ class Dispatch:
             # This server refuses this command's keys for good; the others go on.
             await self._bury(entry, "store_refused", _first_line(error))
         finally:
-            self._leases.release(held)
+            self._context.leases.release(held)
 
     async def _settle(self, held: Held, command: Command) -> None:
         """Apply *command*, waiting out what passes, until it is settled, put back or buried."""
@@ -163,38 +155,37 @@ class Dispatch:
         match command:
             case StepExecute():
                 return await self._steps.execute(held, command)
-            case RunStart():
-                if command.if_exists not in {"reject", "return"}:
-                    detail = f"if_exists {command.if_exists} is not supported"
-                    raise CommandError("unsupported", detail)
-                run_id = command.run or run_id_of_entry(held.entry.stream, held.entry.id)
-                refusal = await self._actors.start(held, run_id, command)
-                if refusal is not None and refusal.word == "EXISTS":
-                    return await self._duplicate(held.entry, command, refusal)
-                return refusal
             case RunAdvance():
                 return await self._actors.advance(held, command.run_id)
+            case RunStart() | RunCreate():
+                return await self._new_run(held, command)
             case TimerFire():
                 return await self._record_timer(held.entry, command)
             case RunSignal():
                 return await self._record_signal(held.entry, command)
             case StepComplete() | StepFail():
                 return await self._complete(held.entry, command)
-            case RunCreate():
-                run_id = command.run or run_id_of_entry(held.entry.stream, held.entry.id)
-                text = command.input.encode()
-                body = started_body(command.workflow, command.id)
-                refusal = await self._recording.create(
-                    held.entry, run_id, command.workflow, text, body
-                )
-                if refusal is not None and refusal.word == "EXISTS":
-                    return await self._duplicate(held.entry, command, refusal)
-                return refusal
             case RunApprove() | StepHeartbeat():
                 kind = type(command).__struct_config__.tag
                 raise CommandError("unsupported", f"{kind} is not supported by this version")
             case _:
                 return await self._change_status(held.entry, command)
+
+    async def _new_run(self, held: Held, command: RunStart | RunCreate) -> Refusal | None:
+        entry = held.entry
+        run_id = command.run or run_id_of_entry(entry.stream, entry.id)
+        if isinstance(command, RunStart):
+            if command.if_exists not in {"reject", "return"}:
+                detail = f"if_exists {command.if_exists} is not supported by this version"
+                raise CommandError("unsupported", detail)
+            refusal = await self._actors.start(held, run_id, command)
+        else:
+            body = started_body(command.workflow, command.id)
+            text = command.input.encode()
+            refusal = await self._recording.create(entry, run_id, command.workflow, text, body)
+        if refusal is not None and refusal.word == "EXISTS":
+            return await self._duplicate(entry, command, refusal)
+        return refusal
 
     async def _duplicate(
         self, entry: Entry, command: RunStart | RunCreate, refusal: Refusal
@@ -238,7 +229,7 @@ class Dispatch:
         return self._told(answer, command.run_id)
 
     async def _change_status(self, entry: Entry, command: Command) -> Refusal | None:
-        target = _TARGETS[type(command)]
+        target, run_id = _TARGETS[type(command)], getattr(command, "run_id", "")
         outcome, json = "", b""
         if isinstance(command, RunComplete):
             outcome, json = "output", command.output.encode()
@@ -253,14 +244,14 @@ class Dispatch:
         )
         answer = await self._recording.settle(
             entry,
-            command.run_id,  # type: ignore[union-attr] - the match has left those that have one
+            run_id,
             target,
             body,
             outcome=outcome,
             json=json,
             command_id=command.id,
         )
-        return self._told(answer, command.run_id)  # type: ignore[union-attr]
+        return self._told(answer, run_id)
 
     def _told(self, answer: str | Refusal, run_id: str) -> Refusal | None:
         if isinstance(answer, Refusal):
@@ -273,10 +264,10 @@ class Dispatch:
         entry = held.entry
         since = command.unknown_since or entry.sent_at
         run_id = getattr(command, "run_id", "") or run_id_of_entry(entry.stream, entry.id)
-        if entry.sent_at - since > self._config.unknown_after_ms:
+        if entry.sent_at - since > self._context.config.unknown_after_ms:
             await self._give_up(held, command, run_id, name)
             return
-        self._log.info("unknown_name", name=name, run_id=run_id, tries=command.tries + 1)
+        self._context.log.info("unknown_name", name=name, run_id=run_id, tries=command.tries + 1)
         pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(command.tries, 16), _LONGEST_BACKOFF_MS)
         with anyio.move_on_after(pause_ms / 1_000):
             await self._drained.wait()
@@ -299,25 +290,25 @@ class Dispatch:
                     None, run_id, RunStatus.STALLED, body, outcome="error", json=error
                 )
             await self._bury(held.entry, reason, why)
-        self._log.warning("unknown_name_given_up", name=name, run_id=run_id)
+        self._context.log.warning("unknown_name_given_up", name=name, run_id=run_id)
 
     async def _put_back(
         self, entry: Entry, command: Command, *, due: str = "", run_id: str = ""
     ) -> None:
         words = encode_command(command)
-        timer = encode_timer(self._keys.queue_of(entry.stream), words) if due else b""
+        timer = encode_timer(self._context.keys.queue_of(entry.stream), words) if due else b""
         run_id = run_id or getattr(command, "run_id", "")
         await self._recording.put_back(entry, words, due=due, timer=timer, run_id=run_id)
         if due:
-            self._alarm.set(max(int(due) - entry.sent_at, 0))
+            self._context.alarm.set(max(int(due) - entry.sent_at, 0))
 
     async def _is_old(self, entry: Entry) -> bool:
         """Tell whether *entry* has waited for its run for longer than any delay explains."""
-        return await self._recording.age_ms(entry) > self._config.not_found_after_ms
+        return await self._recording.age_ms(entry) > self._context.config.not_found_after_ms
 
     async def _bury(self, entry: Entry, reason: str, detail: str) -> None:
         if await self._recording.bury(entry, reason, detail):
-            self._log.warning(
+            self._context.log.warning(
                 "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
             )
 

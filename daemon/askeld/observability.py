@@ -57,9 +57,7 @@ def configure_logs(level: str, *, json: bool | None = None, stream: TextIO = sys
 class LogObserver:
     """Logs what a driver does; sets the alarm for the timers that its turns arm."""
 
-    def __init__(
-        self, log: Logger, alarm: TimerAlarm, idle: Callable[[bool], None]
-    ) -> None:
+    def __init__(self, log: Logger, alarm: TimerAlarm, idle: Callable[..., None]) -> None:
         """Write to *log*, which is bound to one run; report waiting to *idle*."""
         self._log = log
         self._alarm = alarm

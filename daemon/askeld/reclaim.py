@@ -6,9 +6,7 @@ import anyio
 
 from askel import StoreError
 from askel.state import GROUP, Connection, Entry, Recording, Scripts
-from askeld.config import WorkerConfig
-from askeld.observability import Logger
-from askeld.work import Work
+from askeld.context import WorkerContext
 
 _COUNT = 100
 _FORGET_EVERY = 60
@@ -20,21 +18,19 @@ class Reclaim:
 
     def __init__(
         self,
+        context: WorkerContext,
         connection: Connection,
         recording: Recording,
         streams: list[str],
-        config: WorkerConfig,
-        work: Work,
-        log: Logger,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Sweep *streams* for entries that nobody has renewed for ``claim_idle_ms``."""
         self._connection = connection
         self._scripts = Scripts(connection)
         self._recording = recording
         self._streams = streams
-        self._config = config
-        self._work = work
-        self._log = log
+        self._config = context.config
+        self._work = context.work
+        self._log = context.log
         self._cursors = dict.fromkeys(streams, "0-0")
         self._sweeps = 0
         self._stopping = anyio.Event()

@@ -75,7 +75,14 @@ class Renewal:
     """The renewing thread."""
 
     def __init__(
-        self, leases: Leases, connection: Any, keys: Keys, consumer: str, renew_ms: int, log: Logger
+        self,
+        *,
+        leases: Leases,
+        connection: Any,
+        keys: Keys,
+        consumer: str,
+        renew_ms: int,
+        log: Logger,
     ) -> None:
         """Renew the entries in *leases* for *consumer* every *renew_ms*."""
         self._leases = leases

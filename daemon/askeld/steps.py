@@ -1,44 +1,27 @@
-"""Step commands: a ``step.execute`` entry is begun, executed and completed; the entry is its lease."""
+"""Step commands: a ``step.execute`` entry is begun, executed and completed; it is the lease."""
 
 from __future__ import annotations
 
 import anyio
 from msgspec import structs
 
-from askel import App
-from askel.durations import wire_duration_ms
-from askel.state import TERMINAL, Attempts, Begun, IdSource, Keys, Refusal, Renewed
-from askel.wire import StepExecute, encode_command, encode_timer
-from askel.workflow import Executes, LocalAttempt, Outcome, RetryPolicy, StepDefinition
+from askel.state import TERMINAL, Attempts, Begun, Refusal, Renewed
+from askel.wire import StepExecute, encode_command, encode_timer, wire_duration_ms
+from askel.workflow import LocalAttempt, Outcome, RetryPolicy, StepDefinition
 from askeld.actors import wait_out
-from askeld.alarm import TimerAlarm
+from askeld.context import WorkerContext
 from askeld.nudges import Nudges
-from askeld.observability import Logger
 from askeld.renewal import Held
 
 
 class StepCommands:
     """Executes the steps that other processes asked for."""
 
-    def __init__(
-        self,
-        app: App,
-        attempts: Attempts,
-        executor: Executes,
-        ids: IdSource,
-        nudges: Nudges,
-        alarm: TimerAlarm,
-        log: Logger,
-    ) -> None:  # fmt: skip
-        """Serve the steps of *app*."""
-        self._app = app
+    def __init__(self, context: WorkerContext, attempts: Attempts, nudges: Nudges) -> None:
+        """Serve the steps of the worker's app."""
+        self._context = context
         self._attempts = attempts
-        self._executor = executor
-        self._ids = ids
         self._nudges = nudges
-        self._alarm = alarm
-        self._log = log
-        self._keys: Keys = attempts.keys
         self._draining = False
 
     def drain(self) -> None:
@@ -51,19 +34,19 @@ class StepCommands:
         Refused with UNKNOWN (this app has no such step), DRAINING, NOTFOUND, CONFLICT, SUSPENDED
         or BUSY; in each case the entry is still pending and nothing was begun.
         """
-        definition = self._app.steps.get(command.rpc_name)
+        definition = self._context.app.steps.get(command.rpc_name)
         if definition is None:
             return Refusal("UNKNOWN", detail=command.rpc_name)
         if self._draining:
             return Refusal("DRAINING")
         policy = _policy(definition, command)
-        nonce = self._ids.suffix()
+        nonce = self._context.ids.suffix()
         begun = await self._attempts.begin(
             held.entry,
             command.run_id,
             command.step_name,
             nonce=nonce,
-            step_id=f"{command.run_id}:{command.step_name}:{self._ids.suffix()}",
+            step_id=f"{command.run_id}:{command.step_name}:{self._context.ids.suffix()}",
             rpc_name=command.rpc_name,
             data=command.data.encode(),
             retries=policy.retries,
@@ -89,7 +72,9 @@ class StepCommands:
         if refusal.word in {"LOST", "GONE"}:
             return None
         if refusal.word == "SPENT":
-            self._log.warning("attempts_spent", run_id=command.run_id, step=command.step_name)
+            self._context.log.warning(
+                "attempts_spent", run_id=command.run_id, step=command.step_name
+            )
             self._nudges.tell(refusal.detail, command.run_id)
             return None
         return refusal
@@ -104,12 +89,12 @@ class StepCommands:
 
         held.lost, held.news = scope.cancel, news
         held.run_id, held.field, held.nonce = attempt.run_id, "nonce", attempt.nonce
-        held.holder_key = self._keys.step(attempt.run_id, attempt.key)
+        held.holder_key = self._context.keys.step(attempt.run_id, attempt.key)
         outcome = None
         with scope:
-            outcome = await self._executor.execute(attempt)
+            outcome = await self._context.executor.execute(attempt)
         if outcome is None:
-            self._log.info(
+            self._context.log.info(
                 "attempt_abandoned",
                 run_id=attempt.run_id,
                 step=attempt.key,
@@ -144,7 +129,7 @@ class StepCommands:
                 json=outcome.json,
                 final=final,
                 delay_ms=delay_ms,
-                timer=encode_timer(self._keys.queue_of(held.entry.stream), retry),
+                timer=encode_timer(self._context.keys.queue_of(held.entry.stream), retry),
                 retry=retry,
             )
             if not isinstance(answer, Refusal) or answer.word != "BUSY":
@@ -152,12 +137,12 @@ class StepCommands:
             await wait_out(answer)
         self._told(answer, command, attempt, outcome)
         if delay_ms:
-            self._alarm.set(delay_ms)
+            self._context.alarm.set(delay_ms)
 
     def _told(
         self, answer: str | Refusal, command: StepExecute, attempt: LocalAttempt, outcome: Outcome
     ) -> None:
-        log = self._log.debug if outcome.error is None else self._log.info
+        log = self._context.log.debug if outcome.error is None else self._context.log.info
         log(
             "attempt_failed" if outcome.error else "attempt_succeeded",
             run_id=command.run_id,
@@ -166,7 +151,7 @@ class StepCommands:
             error=outcome.error.name if outcome.error else None,
         )
         if isinstance(answer, Refusal):
-            self._log.debug("result_refused", run_id=command.run_id, answer=answer.word)
+            self._context.log.debug("result_refused", run_id=command.run_id, answer=answer.word)
         else:
             self._nudges.tell(answer, command.run_id)
 

@@ -33,7 +33,7 @@ class Work:
         """How many more entries may be begun."""
         return self._limit - len(self._leases) + self._idle
 
-    def idle(self, is_idle: bool) -> None:  # noqa: FBT001 - a report, not an option
+    def idle(self, *, is_idle: bool) -> None:
         """Take it that a run in hand began (or ceased) to wait without work of its own."""
         self._idle += 1 if is_idle else -1
         self._tell()

@@ -28,12 +28,12 @@ from askeld.actors import Actors
 from askeld.alarm import TimerAlarm
 from askeld.config import WorkerConfig, new_consumer
 from askeld.consumer import Consumer
+from askeld.context import WorkerContext
 from askeld.dispatch import Dispatch
 from askeld.nudges import NudgeLoop, Nudges
 from askeld.observability import Logger
 from askeld.reclaim import Reclaim
 from askeld.renewal import Leases, Renewal
-from askeld.steps import StepCommands
 from askeld.timers import TimerLoop
 from askeld.work import Work
 
@@ -71,50 +71,52 @@ class Worker:
         self._log = log.bind(worker=self.consumer_name)
         self._keys = Keys(config.prefix)
         self._connections: list[Connection] = []
-        scripts = Scripts(self._connect(_MARGIN_S, "askel"))
+        self._leases = Leases()
+        self._work = Work(self._leases, config.concurrency)
+        context = WorkerContext(
+            app=app,
+            config=config,
+            consumer=self.consumer_name,
+            keys=self._keys,
+            ids=SystemIds(),
+            executor=BindingExecutor(threads=config.threads, reach=reach),
+            leases=self._leases,
+            work=self._work,
+            alarm=TimerAlarm(),
+            log=self._log,
+        )
+        self._wire(context, reach)
+
+    def _wire(self, context: WorkerContext, reach: Callable[[str], None] | None) -> None:
+        config, keys, name = self._config, self._keys, self.consumer_name
+        blocking_s = config.block_ms / 1_000 + _MARGIN_S
+        commands = self._connect(_MARGIN_S, "askel")
         common: dict[str, Any] = {
-            "consumer": self.consumer_name,
+            "consumer": name,
             "lease_ms": config.lease_ms,
             "robbed_limit": config.max_deliveries,
             "clock_offset_ms": config.clock_offset_ms,
             "reach": reach,
         }
-        recording = Recording(scripts, self._keys, **common)
-        activations = Activations(scripts, self._keys, **common)
-        attempts = Attempts(scripts, self._keys, **common)
-        executor = BindingExecutor(threads=config.threads, reach=reach)
-        ids, alarm, leases = SystemIds(), TimerAlarm(), Leases()
-        self._leases = leases
-        self._work = Work(leases, config.concurrency)
-        self._actors = Actors(
-            app, config, activations, recording, executor, ids, alarm, self._work, self._log
-        )
-        nudges = Nudges(self._connections[0], self._keys, self.consumer_name, self._actors)
-        steps = StepCommands(app, attempts, executor, ids, nudges, alarm, self._log)
-        self._dispatch = Dispatch(
-            config, recording, attempts, self._actors, steps, nudges, leases, alarm, self._log
-        )
-        blocking_s = config.block_ms / 1_000 + _MARGIN_S
-        self._consumer = Consumer(
-            self._connect(blocking_s, "askel-read"),
-            self._connections[0],
-            self._keys,
-            config,
-            self.consumer_name,
-            self._work,
-            self._log,
-        )
+        scripts = Scripts(commands)
+        recording = Recording(scripts, keys, **common)
+        self._actors = Actors(context, Activations(scripts, keys, **common), recording)
+        nudges = Nudges(commands, keys, name, self._actors)
+        attempts = Attempts(scripts, keys, **common)
+        self._dispatch = Dispatch(context, recording, attempts, self._actors, nudges)
+        self._consumer = Consumer(context, self._connect(blocking_s, "askel-read"), commands)
         self._nudge_loop = NudgeLoop(
-            self._connect(blocking_s, "askel-nudge"), self._keys, self.consumer_name, self._actors
+            self._connect(blocking_s, "askel-nudge"), keys, name, self._actors
         )
-        self._timers = TimerLoop(
-            Timers(scripts, self._keys, **common), self._keys, alarm, self._log
-        )
-        self._reclaim = Reclaim(
-            self._connections[0], recording, self._consumer.streams, config, self._work, self._log
-        )
+        self._timers = TimerLoop(Timers(scripts, keys, **common), keys, context.alarm, self._log)
+        self._reclaim = Reclaim(context, commands, recording, self._consumer.streams)
         self._renewal = Renewal(
-            leases, config.url, self._keys, self.consumer_name, config.renew_ms, self._log
+            leases=self._leases,
+            connection=config.url,
+            keys=keys,
+            consumer=name,
+            renew_ms=config.renew_ms,
+            log=self._log,
         )
 
     def _connect(self, timeout_s: float, name: str) -> Connection:

@@ -48,7 +48,7 @@ async def charge_card(customer: Customer, ctx: StepContext) -> dict[str, str | i
     """Charge the first month; the payment provider fails one call in four."""
     await anyio.sleep(0.08)
     # Seeded, so that every demonstration meets the same failures.
-    if random.Random(f"{ctx.run_id}{ctx.attempt}").random() < 0.25:  # noqa: S311
+    if random.Random(f"{ctx.run_id}{ctx.attempt}").random() < 0.25:
         msg = "the payment provider did not answer"
         raise ConnectionError(msg)
     return {"receipt": ctx.idempotency_key[:13], "cents": 900 * customer.seats}

@@ -17,11 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from askel import InvalidOptionError, RedisWorkflowService
-from askel.state import HistoryEntry
-from askeld.cli.common import redis_url
 from askeld.cli.exits import Exit
 from askeld.cli.output import print_json
 from askeld.cli.show import print_history
+from askeld.config import redis_url
 from askeld.demo import Demo, Progress, Report
 from askeld.embedded import EmbeddedServer
 
@@ -88,7 +87,7 @@ async def _run(options: argparse.Namespace, url: str, folder: Path, where: str) 
         print_json(report)
     else:
         print_history(entries, f"History of run {exemplar}, which the crash interrupted")
-        _print_report(console, report, entries)
+        _print_report(console, report)
     flawless = report.completed == report.runs and not report.lost and not report.duplicated
     return Exit.OK if flawless else Exit.ERROR
 
@@ -127,7 +126,7 @@ def _picture(progress: Progress, runs: int) -> Text:
     return text
 
 
-def _print_report(console: Console, report: Report, entries: list[HistoryEntry]) -> None:
+def _print_report(console: Console, report: Report) -> None:
     table = Table(title="What the histories say", title_justify="left", box=None, pad_edge=False)
     table.add_column(style="dim")
     table.add_column(justify="right")

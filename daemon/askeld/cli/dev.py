@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from askel import App
-from askeld.cli.common import add_redis_options, load_app
+from askeld.cli.arguments import add_redis_options, load_app
 from askeld.cli.demo import example_folder
 from askeld.cli.worker import add_worker_options, config_from, serve
 from askeld.config import DEV_FOLDER, DEV_URL_FILE

@@ -10,7 +10,7 @@ import msgspec
 
 from askel import RedisWorkflowService, RunNotFoundError, RunStatus, StepState, WorkflowRun
 from askel.state import HistoryEntry
-from askeld.cli.common import add_redis_options, service_for
+from askeld.cli.arguments import add_redis_options, service_for
 from askeld.cli.exits import Exit
 from askeld.cli.output import clock_time, date_time, print_json, print_table, shown
 

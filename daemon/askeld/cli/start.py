@@ -8,10 +8,9 @@ from contextlib import suppress
 
 import anyio
 
-from askel import Client, RunFailedError, RunStatus, WorkflowRun
-from askel.errors import InvalidOptionError
+from askel import Client, InvalidOptionError, RunFailedError, RunStatus, WorkflowRun
 from askel.wire import CommandError, decode_command
-from askeld.cli.common import (
+from askeld.cli.arguments import (
     add_redis_options,
     json_argument,
     load_app,
@@ -52,10 +51,14 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument("--queue", default="", help="the queue whose stream it goes to")
     else:
         parser.add_argument("workflow", metavar="WORKFLOW")
-        parser.add_argument("input", nargs="?", default="null", help="JSON, or - for standard input")
+        parser.add_argument(
+            "input", nargs="?", default="null", help="JSON, or - for standard input"
+        )
         parser.add_argument("--run-id", help="the run's id, instead of a new one")
     if verb == "start":
-        parser.add_argument("--id", default="", help="dedupes: started once however often it is sent")
+        parser.add_argument(
+            "--id", default="", help="dedupes: started once however often it is sent"
+        )
         parser.add_argument("--if-exists", default="reject", choices=["reject", "return"])
     if verb == "run":
         parser.add_argument("--timeout", metavar="TIME", help="give up waiting after this time")

@@ -12,9 +12,8 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from askel import App, AskelError, InvalidOptionError
-from askel.durations import duration_ms
-from askeld.cli.common import add_redis_options, load_app, required_url
+from askel import App, AskelError, InvalidOptionError, duration_ms
+from askeld.cli.arguments import add_redis_options, load_app, required_url
 from askeld.cli.exits import Exit, exit_for
 from askeld.config import WorkerConfig
 from askeld.failpoints import failpoint

@@ -3,6 +3,7 @@
 What is exported here is what daemons and engines build on; applications import from ``askel``.
 """
 
+from askel.state import codec
 from askel.state.activations import Activations
 from askel.state.attempts import Attempts, Timers, renew_call, renewed
 from askel.state.caller import GROUP
@@ -30,8 +31,8 @@ from askel.state.models import (
 )
 from askel.state.moves import TERMINAL
 from askel.state.queries import RunPage
-from askel.state.records import fields_of, read_run, read_step
 from askel.state.recording import Recording, create_call
+from askel.state.records import fields_of, read_run, read_step
 from askel.state.runlock import RunLock
 from askel.state.scripts import Script, Scripts, is_passing, load_scripts
 from askel.state.server import ServerFacts
@@ -87,6 +88,7 @@ __all__ = [
     "Turned",
     "WorkflowRun",
     "client_of",
+    "codec",
     "connect",
     "create_call",
     "decode_entries",

@@ -80,9 +80,8 @@ class Attempts(ProtocolCaller):
         Args:
             entry: The ``step.execute`` entry, acknowledged by this call.
             run_id: The run.
-            step_name: The step.
+            step_name: Its step.
             nonce: Of the attempt; empty for a worker that never began it here.
-            attempt: Its number.
             becomes: ``succeeded`` or ``failed``.
             json: The result or the error.
             final: False leaves the step pending for another attempt.
@@ -132,7 +131,7 @@ class Timers(ProtocolCaller):
         return answer[3], int(answer[1]), int(float(answer[2])) if answer[2] else None
 
     async def fire(self, timers: Sequence[tuple[bytes, str, Sequence[str]]]) -> int:
-        """Send the command of each (timer, stream, fields) that nobody has sent; return how many."""
+        """Send the command of each (timer, stream, fields) that nobody has; return how many."""
         streams = list(dict.fromkeys(stream for _, stream, _ in timers))
         args: list[Word] = [len(timers)]
         for member, stream, words in timers:

@@ -61,14 +61,17 @@ class ProtocolCaller:
 
 
 def owner_to_nudge(answer: Answer, words: set[str]) -> str | Refusal:
+    """Return the owner that OK names (empty: none), or why the script refused."""
     return answer[1].decode() if answer[0] == b"OK" else refusal(answer, words)
 
 
 def done(answer: Answer, words: set[str]) -> Refusal | None:
+    """Return None for OK, or why the script refused."""
     return None if answer[0] == b"OK" else refusal(answer, words)
 
 
 def refusal(answer: Answer, words: set[str]) -> Refusal:
+    """Return the refusal in *answer*: BUSY, or one of *words*."""
     word = answer[0].decode()
     if word == "BUSY":
         return Refusal(word, pttl=answer[1])

@@ -36,7 +36,7 @@ _INCOMPLETE = object()
 class Connection(Protocol):
     """What the rest of askel needs of Redis: send a command, await its reply."""
 
-    def send(self, *command: bytes | str | int | float) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | float) -> Awaitable[Any]:
         """Issue *command* now and return what to await for its reply (bytes, int, list, None).
 
         Awaiting raises StoreReplyError for an error reply, StoreUnavailableError when the command
@@ -59,7 +59,9 @@ def connect(
     pool = client.connection_pool
     if not pool.connection_class.__module__.startswith("redis."):
         return ClientConnection(client)
-    if not issubclass(pool.connection_class, aioredis.Connection | aioredis.UnixDomainSocketConnection) or hasattr(pool, "get_master_address"):
+    if not issubclass(
+        pool.connection_class, aioredis.Connection | aioredis.UnixDomainSocketConnection
+    ) or hasattr(pool, "get_master_address"):
         msg = "Sentinel and Cluster clients are not supported yet: give the primary's URL"
         raise InvalidOptionError(msg)
     return MultiplexedConnection(ConnectionSettings(pool), timeout_s=timeout_s, name=name)
@@ -95,9 +97,9 @@ class MultiplexedConnection:
         """Name the server, never the credentials."""
         return f"<{type(self).__name__} {self._settings.where}>"
 
-    def send(self, *command: bytes | str | int | float) -> asyncio.Future[Any]:
+    def send(self, *command: bytes | str | float) -> asyncio.Future[Any]:
         """Issue *command*; see ``Connection.send``."""
-        packed = hiredis.pack_command(command)  # type: ignore[arg-type]
+        packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
         link = self._link
         if link is not None:
             return link.issue(packed)
@@ -151,7 +153,8 @@ class MultiplexedConnection:
         commands = self._settings.greeting()
         if self._name:
             commands.append(("CLIENT", "SETNAME", self._name))
-        replies = [link.issue(hiredis.pack_command(command)) for command in commands]
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+        replies = [link.issue(command) for command in packed]
         replies.append(link.issue(hiredis.pack_command(("PING",))))
         for reply, command in zip(replies, [*commands, ("PING",)], strict=True):
             try:
@@ -195,7 +198,9 @@ class _Link(asyncio.Protocol):
         self._why = "the connection was closed by Redis"
         self.gone = asyncio.Event()
 
-    def issue(self, packed: bytes, future: asyncio.Future[Any] | None = None) -> asyncio.Future[Any]:
+    def issue(
+        self, packed: bytes, future: asyncio.Future[Any] | None = None
+    ) -> asyncio.Future[Any]:
         """Queue *packed* for the write at the end of this pass of the loop."""
         if future is None:
             future = self._loop.create_future()
@@ -282,12 +287,12 @@ class ClientConnection:
         """Use *client*, which stays the caller's."""
         self._pool = client.connection_pool
 
-    def send(self, *command: bytes | str | int | float) -> Awaitable[Any]:
+    def send(self, *command: bytes | str | float) -> Awaitable[Any]:
         """Issue *command*; see ``Connection.send``. It is sent when awaited."""
         return self._call(command)
 
     async def _call(self, command: tuple[bytes | str | int | float, ...]) -> Any:
-        connection = await self._pool.get_connection()
+        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         try:
             await connection.send_command(*command)
             return await connection.read_response(disable_decoding=True)

@@ -11,7 +11,17 @@ from askel.state.models import StepAttempt, StepStatus, from_ms
 from askel.state.records import error_of
 
 
-class HistoryEntry(msgspec.Struct, frozen=True, rename={"kind": "t", "rpc_name": "rpc", "retry_delay": "retryDelay", "from_step_name": "from", "suffix": "id"}):
+class HistoryEntry(
+    msgspec.Struct,
+    frozen=True,
+    rename={
+        "kind": "t",
+        "rpc_name": "rpc",
+        "retry_delay": "retryDelay",
+        "from_step_name": "from",
+        "suffix": "id",
+    },
+):
     """One entry as it stands in the list.
 
     ``kind`` is ``run``, ``step``, ``signal`` or ``timer``. ``at`` and ``due`` are milliseconds of

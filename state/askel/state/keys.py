@@ -101,4 +101,9 @@ class Keys:
     def run_keys(self, run_id: str) -> list[str]:
         """The four keys every script of a run begins with: run, ctl, history, lock."""
         p = self.prefix
-        return [f"{p}:run:{run_id}", f"{p}:ctl:{run_id}", f"{p}:history:{run_id}", f"{p}:lock:{run_id}"]
+        return [
+            f"{p}:run:{run_id}",
+            f"{p}:ctl:{run_id}",
+            f"{p}:history:{run_id}",
+            f"{p}:lock:{run_id}",
+        ]

@@ -133,7 +133,8 @@ class RunQueries:
 
     async def _records(self, run_ids: list[str]) -> list[Sequence[bytes]]:
         send = self.connection.send
-        return await asyncio.gather(*(send("HGETALL", self.keys.run(run_id)) for run_id in run_ids))
+        keys = [self.keys.run(run_id) for run_id in run_ids]
+        return list(await asyncio.gather(*(send("HGETALL", key) for key in keys)))
 
 
 def _read_cursor(cursor: str | None) -> tuple[int, str] | None:

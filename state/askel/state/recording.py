@@ -126,16 +126,14 @@ class Recording(ProtocolCaller):
         )
         return done(answer, {"GONE"}) is None
 
-    async def bury(
-        self, entry: Entry, reason: str, detail: str, *, deliveries: int = 1
-    ) -> bool:
+    async def bury(self, entry: Entry, reason: str, detail: str, *, deliveries: int = 1) -> bool:
         """Move *entry* to the dead stream with all its fields; False if it was settled already."""
         answer = await self._ask(
             "bury",
             [entry.stream, self.keys.dead],
             [GROUP, entry.id, self._offset, reason, detail, deliveries, *entry.fields],
         )
-        return answer[0] == b"OK"
+        return bool(answer[0] == b"OK")
 
     async def drop(self, entry: Entry) -> None:
         """Settle *entry*, whose command was applied before."""

@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 
 from askel.state import codec
-from askel.state.models import RunStatus, SerializedError, StepState, StepStatus, WorkflowRun, from_ms
+from askel.state.models import (
+    RunStatus,
+    SerializedError,
+    StepState,
+    StepStatus,
+    WorkflowRun,
+    from_ms,
+)
 
 
 def fields_of(flat: Sequence[bytes]) -> dict[str, bytes]:

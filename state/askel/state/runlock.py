@@ -129,14 +129,14 @@ async def _acquire(
     scripts: Scripts, keys: Keys, run_id: str, holder: str, ttl_ms: int, wait_s: float
 ) -> tuple[int, float]:
     """Return the fence, and when the call that got it was sent."""
-    call = (
-        [keys.run(run_id), keys.ctl(run_id), keys.lock(run_id)],
-        [holder, ttl_ms, max(ttl_ms, DEFAULT_TTL_MS) * 2],
-    )
+    names = [keys.run(run_id), keys.ctl(run_id), keys.lock(run_id)]
+    longest_ms = max(ttl_ms, DEFAULT_TTL_MS) * 2
     started = anyio.current_time()
     while True:
         sent_at = anyio.current_time()
-        answer, _ = await scripts.insist("acquire_lock", *call, patience_s=wait_s)
+        answer, _ = await scripts.insist(
+            "acquire_lock", names, [holder, ttl_ms, longest_ms], patience_s=wait_s
+        )
         if answer[0] == b"OK":
             return int(answer[1]), sent_at
         if answer[0] == b"NOTFOUND":

@@ -1,7 +1,7 @@
 """The home of the Lua scripts: read once from the package, run by EVALSHA.
 
 Each script's header names its KEYS, its ARGV and every answer; a test compares them with the
-callers. Shared functions live in ``lua/include`` and are put in front of the scripts that name them.
+callers. Shared functions live in ``lua/include`` and stand in front of the scripts that name them.
 """
 
 from __future__ import annotations

@@ -47,8 +47,8 @@ async def inspect_server(
             raise StoreUnsafeError(msg)
         if policy != "noeviction":
             msg = (
-                f"this Redis evicts keys when memory is short (maxmemory-policy {policy}) and would "
-                "lose runs without a word: set maxmemory-policy noeviction"
+                f"this Redis evicts keys when memory is short (maxmemory-policy {policy}) and "
+                "would lose runs without a word: set maxmemory-policy noeviction"
             )
             raise StoreUnsafeError(msg)
     for field, value in (("layout", LAYOUT), ("partitions", 1), ("store", store_id)):

@@ -24,9 +24,9 @@ from askel.state.ids import IdSource, SystemIds
 from askel.state.keys import Keys
 from askel.state.models import UNSET, RunStatus, StepAttempt, WorkflowRun
 from askel.state.moves import run_sources
-from askel.state.records import fields_of, read_run
 from askel.state.queries import RunQueries
 from askel.state.recording import create_call
+from askel.state.records import fields_of, read_run
 from askel.state.runlock import DEFAULT_TTL_MS, DEFAULT_WAIT_S, RunLock, hold_run_lock
 from askel.state.scripts import Scripts
 from askel.state.server import ServerFacts, inspect_server
@@ -120,7 +120,7 @@ class RedisWorkflowService(StepMethods, RunQueries):
     async def create_run(
         self,
         workflow_name: str,
-        input: Any = None,  # noqa: A002 - the original's name
+        input: Any = None,
         *,
         run_id: str | None = None,
         inline: bool = False,

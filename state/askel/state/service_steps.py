@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from askel.errors import IllegalTransitionError, InvalidOptionError, StepConflictError, StepNotFoundError
+from askel.errors import (
+    IllegalTransitionError,
+    InvalidOptionError,
+    StepConflictError,
+    StepNotFoundError,
+)
 from askel.names import check_name, check_run_id
 from askel.state import codec
 from askel.state.arguments import (

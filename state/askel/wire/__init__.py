@@ -1,5 +1,6 @@
 """The wire: commands on streams, clients that send them, events that come back."""
 
+from askel.durations import wire_duration_ms
 from askel.wire.client import Client, RunHandle
 from askel.wire.commands import (
     Command,
@@ -53,4 +54,5 @@ __all__ = [
     "decode_timer",
     "encode_command",
     "encode_timer",
+    "wire_duration_ms",
 ]

@@ -41,7 +41,7 @@ class RunHandle:
         """Name the run."""
         return f"<run {self.run_id}>"
 
-    async def result(self, timeout: Duration | None = None) -> Any:  # noqa: ASYNC109 - part of the API
+    async def result(self, timeout: Duration | None = None) -> Any:
         """Wait for the run to end and return its output; see ``Client.result``."""
         return await self._client.result(self.run_id, timeout, must_exist=False)
 
@@ -93,10 +93,10 @@ class Client:
     async def start(
         self,
         workflow: str,
-        input: Any = None,  # noqa: A002 - the word of the wire
+        input: Any = None,
         *,
         run_id: str | None = None,
-        id: str = "",  # noqa: A002 - the word of the wire
+        id: str = "",
         queue: str = "",
         if_exists: str = "reject",
     ) -> RunHandle:
@@ -124,7 +124,7 @@ class Client:
         """Put any command on the stream; return its entry id."""
         return await self._queue.send(command, queue)
 
-    async def signal(self, run_id: str, name: str, data: Any = None, *, id: str = "") -> None:  # noqa: A002
+    async def signal(self, run_id: str, name: str, data: Any = None, *, id: str = "") -> None:
         """Send a signal to a run; with an *id* it is recorded once however often it is sent."""
         text = codec.encode(data).decode()
         await self._queue.send(RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id))
@@ -139,7 +139,11 @@ class Client:
         return read_run(fields_of(flat)) if flat else None
 
     async def wait(
-        self, run_id: str, timeout: Duration | None = None, *, must_exist: bool = True  # noqa: ASYNC109
+        self,
+        run_id: str,
+        timeout: Duration | None = None,
+        *,
+        must_exist: bool = True,
     ) -> WorkflowRun:
         """Return the run once it has ended, however it did.
 
@@ -153,7 +157,11 @@ class Client:
         )
 
     async def result(
-        self, run_id: str, timeout: Duration | None = None, *, must_exist: bool = True  # noqa: ASYNC109
+        self,
+        run_id: str,
+        timeout: Duration | None = None,
+        *,
+        must_exist: bool = True,
     ) -> Any:
         """Return the output of the run once it has completed.
 
@@ -166,5 +174,3 @@ class Client:
         if run.status is not RunStatus.COMPLETED:
             raise RunFailedError(run_id, run.status, run.error)
         return run.output
-
-

@@ -12,7 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from askel.durations import wire_duration_ms
-from askel.errors import AskelError, InvalidOptionError
+from askel.errors import AskelError, InvalidNameError, InvalidOptionError, PayloadError
 from askel.names import check_name, check_queue, check_run_id
 from askel.state import codec
 from askel.state.ids import run_id_of_command
@@ -199,6 +199,7 @@ Command: TypeAlias = (
     | TimerFire
 )
 
+_NAMES = ("workflow", "step_name", "rpc_name", "name")
 _PAYLOADS = ("input", "data", "result", "error", "output")
 
 
@@ -233,28 +234,37 @@ def _check(command: Command, given: dict[str, str], limit: int) -> None:
     if len(command.id) > _MAX_ID:
         raise CommandError("invalid_command", f"id is longer than {_MAX_ID} characters")
     try:
-        if run_id := given.get("run_id"):
-            check_run_id(run_id)
-        elif not isinstance(command, RunStart | RunCreate):
-            raise CommandError("invalid_command", "run_id is empty")
-        for field in ("workflow", "step_name", "rpc_name", "name"):
-            if field in given:
-                check_name(given[field], field)
-        if given.get("queue"):
-            check_queue(given["queue"])
-        for field in ("timeout", "retry_delay"):
-            if given.get(field) and given[field] != "exponential":
-                wire_duration_ms(given[field])
+        _check_names(command, given)
+        _check_numbers(command, given)
         for field in _PAYLOADS:
             if field in given:
                 codec.check_json(given[field], what=field, limit=limit)
+    except PayloadError as error:
+        raise CommandError("invalid_payload", str(error)) from error
+    except InvalidNameError as error:
+        raise CommandError("invalid_name", str(error)) from error
     except InvalidOptionError as error:
         raise CommandError("invalid_command", str(error)) from error
-    except CommandError:
-        raise
-    except AskelError as error:
-        reason = "invalid_payload" if "JSON" in str(error) else "invalid_name"
-        raise CommandError(reason, str(error)) from error
+
+
+def _check_names(command: Command, given: dict[str, str]) -> None:
+    if run_id := given.get("run_id"):
+        check_run_id(run_id)
+    elif not isinstance(command, RunStart | RunCreate):
+        raise CommandError("invalid_command", "run_id is empty")
+    for field in _NAMES:
+        if field in given:
+            check_name(given[field], field)
+    if queue := given.get("queue"):
+        check_queue(queue)
+
+
+def _check_numbers(command: Command, given: dict[str, str]) -> None:
+    if timeout := given.get("timeout"):
+        wire_duration_ms(timeout)
+    delay = given.get("retry_delay")
+    if delay and delay != "exponential":
+        wire_duration_ms(delay)
     if isinstance(command, StepExecute) and command.retries is not None and command.retries < 0:
         raise CommandError("invalid_command", "retries must not be negative")
 
@@ -296,4 +306,4 @@ def decode_timer(member: bytes) -> tuple[str, list[str]]:
     return queue, words
 
 
-_TYPES = frozenset(kind.__struct_config__.tag for kind in Command.__args__)  # type: ignore[attr-defined]
+_TYPES = frozenset(kind.__struct_config__.tag for kind in Command.__args__)

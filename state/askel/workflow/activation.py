@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from askel.durations import duration_text
-from askel.errors import NonDeterminismError, RegistrationError
+from askel.errors import NonDeterminismError, PayloadError, RegistrationError
 from askel.state import (
     Activated,
     HistoryEntry,
@@ -23,11 +22,10 @@ from askel.state import (
     Turned,
     codec,
     decode_entries,
-    step_body,
 )
-from askel.wire import StepExecute, TimerFire, encode_command, encode_timer
 from askel.workflow.app import App, StepDefinition
 from askel.workflow.context import SleepCall, StepCall
+from askel.workflow.decisions import Decisions, Expected
 from askel.workflow.replay import Reached, Replay, StepRecord
 
 #: Most decisions that one turn carries; a larger fan-out takes several turns.
@@ -65,12 +63,12 @@ class Activation:
         app: App,
         keys: Keys,
         ids: IdSource,
+        *,
         run_id: str,
         owner: str,
         loaded: Activated,
-        *,
         inline: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Replay the run that was *loaded*.
 
         Args:
@@ -89,8 +87,7 @@ class Activation:
         self.workflow = loaded.workflow
         self.running: dict[str, LocalAttempt] = {}
         self.ended: str | None = None
-        self._keys = keys
-        self._ids = ids
+        self._decisions = Decisions(keys, ids, run_id, inline=inline)
         self._owner = owner
         self._inline = inline
         self._number = loaded.turn
@@ -123,7 +120,9 @@ class Activation:
     def finished(self, attempt: LocalAttempt, outcome: Outcome) -> None:
         """Take the outcome of an attempt that was executed here."""
         del self.running[attempt.key]
-        reached = self._replay.open[attempt.key]
+        reached = self._replay.open.get(attempt.key)
+        if reached is None:
+            return  # another program has recorded an outcome for the step meanwhile
         call = reached.call
         assert isinstance(call, StepCall)
         failed = outcome.error is not None
@@ -180,6 +179,8 @@ class Activation:
             decisions = self._decide_held()
         else:
             decisions = self._decide()
+            if self._stalled is not None:
+                decisions = self._decide_held()
         end, outcome, json = self._end(passivate=passivate and not decisions)
         if not (decisions or self._results or end or forced):
             return None
@@ -257,7 +258,7 @@ class Activation:
                 return "failed", "error", codec.encode(codec.serialize_error(replay.error))
             try:
                 return "completed", "output", codec.encode(replay.value)
-            except codec.PayloadError as error:
+            except PayloadError as error:
                 return "failed", "error", codec.encode(codec.serialize_error(error))
         # Results must be in the history before the activation may be given up.
         if passivate and not self.running and not self._results:
@@ -265,8 +266,11 @@ class Activation:
         return "", "", b""
 
     def _decide(self) -> list[StepDecision]:
-        """Return what to do about the operations that wait, in the order they were reached."""
-        decisions: list[StepDecision] = []
+        """Return what to do about the operations that wait, in the order they were reached.
+
+        The successors of failed attempts come first: they stand in one turn with the failure.
+        """
+        decisions = [self._retry(reached, failed) for reached, failed in self._retries.values()]
         for key, reached in list(self._replay.open.items()):
             if len(decisions) >= MAX_DECISIONS:
                 break
@@ -281,30 +285,32 @@ class Activation:
         An attempt that was lost is closed when its successor begins.
         """
         self._results = [r for r in self._results if r.final or r.becomes != "lost"]
-        return [
-            self._wait_for_retry(reached, failed) for reached, failed in self._retries.values()
-        ]
+        make, seen = self._decisions, self._replay.fed
+        return [make.wait(reached, failed, seen) for reached, failed in self._retries.values()]
 
     def _decide_one(self, key: str, reached: Reached) -> StepDecision | None:
         call, record = reached.call, self._replay.steps.get(key)
-        if key in self.running:
+        if key in self.running or key in self._retries:
             return None
-        if key in self._retries:
-            return self._retry(reached, self._retries[key][1])
         if isinstance(call, SleepCall):
-            return None if record else self._sleep(call, reached)
+            return None if record else self._decisions.sleep(reached, self._replay.fed)
+        return self._decide_step(key, call, reached, record)
+
+    def _decide_step(
+        self, key: str, call: StepCall, reached: Reached, record: StepRecord | None
+    ) -> StepDecision | None:
         if self._inline and call.definition is None:
             msg = f"step {key!r} needs {call.rpc_name!r}, which is not registered in this process"
             self._stalled = RegistrationError(msg)
             return None
         if record is None:
-            return self._begin(call, reached, "", "", 1)
+            return self._begin(reached, "", "", 1)
         if record.queued:
             return None
         if record.status == "running":  # by an owner that is no more
             return self._begin_after_loss(call, reached, record)
         if record.status == "pending" and record.fired:
-            return self._begin(call, reached, "pending", record.attempt, record.attempt)
+            return self._begin(reached, "pending", record.attempt, record.attempt)
         return None
 
     def _begin_after_loss(
@@ -327,100 +333,36 @@ class Activation:
         if spent:
             self._replay.finish(reached.key, b"", _LOST)
             return None
-        return self._begin(call, reached, "running", record.attempt, record.attempt + 1)
-
-    def _begin(
-        self,
-        call: StepCall,
-        reached: Reached,
-        expect: str,
-        expect_attempt: int | str,
-        attempt: int,
-    ) -> StepDecision:
-        key = reached.key
-        fields: tuple[str | bytes | int, ...] = ()
-        if not expect:
-            fields = self._new_step(reached, call.rpc_name, call.data)
-            fields += ("retries", call.policy.retries, "retryDelay", call.policy.delay)
-        if not (call.is_local or self._inline):
-            command = StepExecute(
-                run_id=self.run_id,
-                step_name=key,
-                rpc_name=call.rpc_name,
-                data=call.data.decode(),
-                retries=call.policy.retries,
-                retry_delay=call.policy.delay,
-                timeout="" if call.timeout_ms is None else duration_text(call.timeout_ms),
-            )
-            body = self._body(key, "scheduled", attempt, call.rpc_name)
-            stream = self._keys.commands(call.queue)
-            words = tuple(encode_command(command))
-            return StepDecision(
-                key, expect, expect_attempt, "scheduled", attempt, "", body, fields,
-                queue=stream, command=words,
-            )  # fmt: skip
-        assert call.definition is not None
-        self._attempts += 1
-        nonce = f"{self._base}{self._attempts}"
-        self._begun.append(
-            LocalAttempt(
-                key, attempt, nonce, call.definition, call.data, call.timeout_ms, self.run_id
-            )
-        )
-        body = self._body(key, "running", attempt, call.rpc_name if not expect else None)
-        return StepDecision(key, expect, expect_attempt, "running", attempt, nonce, body, fields)
+        return self._begin(reached, "running", record.attempt, record.attempt + 1)
 
     def _retry(self, reached: Reached, failed: int) -> StepDecision:
         """Begin the next attempt at once, or when its timer fires."""
         assert isinstance(reached.call, StepCall)
         if reached.call.policy.delay_ms(failed):
-            return self._wait_for_retry(reached, failed)
-        return self._begin(reached.call, reached, "running", failed, failed + 1)
+            return self._decisions.wait(reached, failed, self._replay.fed)
+        return self._begin(reached, "running", failed, failed + 1)
 
-    def _wait_for_retry(self, reached: Reached, failed: int) -> StepDecision:
-        assert isinstance(reached.call, StepCall)
-        return StepDecision(
-            reached.key,
-            "running",
-            failed,
-            "pending",
-            failed + 1,
-            "",
-            self._body(reached.key, "pending", failed + 1, None),
-            delay_ms=reached.call.policy.delay_ms(failed),
-            timer=self._timer(reached.key, failed + 1),
+    def _begin(
+        self, reached: Reached, expect: str, expect_attempt: int | str, attempt: int
+    ) -> StepDecision:
+        """Begin an attempt here, or send it to whoever has the function."""
+        call = reached.call
+        assert isinstance(call, StepCall)
+        now = Expected(expect, expect_attempt)
+        if not (call.is_local or self._inline):
+            return self._decisions.send(reached, now, attempt, self._replay.fed)
+        assert call.definition is not None
+        self._attempts += 1
+        nonce = f"{self._base}{self._attempts}"
+        self._begun.append(
+            LocalAttempt(
+                key=reached.key,
+                attempt=attempt,
+                nonce=nonce,
+                definition=call.definition,
+                data=call.data,
+                timeout_ms=call.timeout_ms,
+                run_id=self.run_id,
+            )
         )
-
-    def _sleep(self, call: SleepCall, reached: Reached) -> StepDecision:
-        return StepDecision(
-            reached.key,
-            "",
-            "",
-            "scheduled",
-            1,
-            "",
-            self._body(reached.key, "scheduled", 1, None),
-            self._new_step(reached, None, codec.encode({"duration": call.delay_ms})),
-            delay_ms=call.delay_ms,
-            timer=self._timer(reached.key, 1),
-        )
-
-    def _new_step(
-        self, reached: Reached, rpc_name: str | None, data: bytes
-    ) -> tuple[str | bytes | int, ...]:
-        step_id = f"{self.run_id}:{reached.key}:{self._ids.suffix()}"
-        fields: tuple[str | bytes | int, ...] = ("stepId", step_id, "data", data)
-        if rpc_name is not None:
-            fields += ("rpcName", rpc_name)
-        if reached.after is not None:
-            fields += ("fromStepName", reached.after)
-        return fields
-
-    def _body(self, key: str, status: str, attempt: int, rpc_name: str | None) -> str:
-        return f'{step_body(key, status, attempt, rpc_name)},"seen":{self._replay.fed}'
-
-    def _timer(self, key: str, attempt: int) -> bytes:
-        if self._inline:
-            return b""
-        command = TimerFire(run_id=self.run_id, step_name=key, attempt=attempt)
-        return encode_timer("", encode_command(command))
+        return self._decisions.begin(reached, now, attempt, nonce, self._replay.fed)

@@ -147,7 +147,7 @@ class App:
         self,
         service: RedisWorkflowService,
         name: str | Callable[..., Any],
-        input: Any = None,  # noqa: A002 - the word of the wire
+        input: Any = None,
         run_id: str | None = None,
     ) -> str:
         """Start a run and return its id.

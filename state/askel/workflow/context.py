@@ -55,6 +55,7 @@ class StepCall(Operation):
         self,
         name: str,
         rpc_name: str,
+        *,
         definition: StepDefinition | None,
         data: bytes,
         policy: RetryPolicy,
@@ -132,7 +133,7 @@ class Run:
         *,
         retries: int | None = None,
         retry_delay: Duration | None = None,
-        timeout: Duration | None = None,  # noqa: ASYNC109 - of the step
+        timeout: Duration | None = None,
         queue: str | None = None,
     ) -> StepCall:
         """Execute a step, once: await it for its result, recorded under *name*.
@@ -160,11 +161,13 @@ class Run:
         return StepCall(
             check_own_step_name(name),
             definition.name if definition else step,
-            definition,
-            codec.encode(data),
-            (definition.policy if definition else RetryPolicy()).changed(retries, retry_delay),
-            timeout_ms if timeout is None else duration_ms(timeout),
-            None if queue is None else check_queue(queue),
+            definition=definition,
+            data=codec.encode(data),
+            policy=(definition.policy if definition else RetryPolicy()).changed(
+                retries, retry_delay
+            ),
+            timeout_ms=timeout_ms if timeout is None else duration_ms(timeout),
+            queue=None if queue is None else check_queue(queue),
         )
 
     def sleep(self, name: str, duration: Duration) -> SleepCall:
@@ -178,5 +181,5 @@ class Run:
         the failure of the first of them in that order is raised.
         """
         if not parts:
-            raise InvalidOptionError("run.gather needs at least one part")  # noqa: EM101, TRY003
+            raise InvalidOptionError("run.gather needs at least one part")
         return Gather(parts)

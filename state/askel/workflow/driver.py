@@ -30,6 +30,15 @@ class Ended(StrEnum):
     HANDED_BACK = "handed_back"  # draining: another process goes on
 
 
+#: How a refused turn ends the driving.
+_REFUSED = {
+    "TERMINAL": Ended.TERMINAL,
+    "GONE": Ended.TERMINAL,
+    "LOST": Ended.LOST,
+    "CONFLICT": Ended.CONFLICT,
+}
+
+
 class Executes(Protocol):
     """Whatever executes attempts: the worker's executor, or a test's stand-in."""
 
@@ -49,7 +58,7 @@ class Observer(Protocol):
     def turn_taken(self, turn: Turn, answer: Turned) -> None:
         """A turn was answered."""
 
-    def idle(self, is_idle: bool) -> None:  # noqa: FBT001 - a report, not an option
+    def idle(self, *, is_idle: bool) -> None:
         """The run began, or ceased, to wait without anything of it being executed here."""
 
 
@@ -144,13 +153,13 @@ class RunDriver:
         if self.activation.has_local_work:
             await self._news.wait()
             return False
-        self._observer.idle(True)
+        self._observer.idle(is_idle=True)
         try:
             with anyio.move_on_after(self._linger_s):
                 await self._news.wait()
                 return False
         finally:
-            self._observer.idle(False)
+            self._observer.idle(is_idle=False)
         return True
 
     async def _wait_inline(self) -> None:
@@ -194,12 +203,8 @@ class RunDriver:
             case "END":
                 self.activation.ended = turn.end
                 return Ended.FINISHED
-            case "TERMINAL" | "GONE":
-                return Ended.TERMINAL
-            case "LOST":
-                return Ended.LOST
-            case _:
-                return Ended.CONFLICT
+            case word:
+                return _REFUSED[word]
 
     async def _execute(self, attempt: LocalAttempt) -> None:
         outcome = await self._executor.execute(attempt)

@@ -54,7 +54,7 @@ class _Quiet:
     def turn_taken(self, turn: Turn, answer: Turned) -> None:
         """Tell nobody."""
 
-    def idle(self, is_idle: bool) -> None:  # noqa: FBT001 - a report, not an option
+    def idle(self, *, is_idle: bool) -> None:
         """Tell nobody."""
 
 
@@ -123,7 +123,7 @@ async def _drive(
 
     _known(app, loaded.workflow)
     activation = Activation(
-        app, service.keys, service.ids, run_id, owner, loaded, inline=True
+        app, service.keys, service.ids, run_id=run_id, owner=owner, loaded=loaded, inline=True
     )
     driver = RunDriver(activations, activation, Executor(), _Quiet(), entry=None)
     async with anyio.create_task_group() as tg:

@@ -45,9 +45,7 @@ class Reached(msgspec.Struct):
 class Replay:
     """One workflow execution, driven by what is recorded."""
 
-    def __init__(
-        self, app: App, definition: WorkflowDefinition, run_id: str, text: bytes
-    ) -> None:
+    def __init__(self, app: App, definition: WorkflowDefinition, run_id: str, text: bytes) -> None:
         """Start the code on the run's input; it runs to its first waits.
 
         An input that does not fit the workflow's type counts as an error that the code raised.

@@ -13,7 +13,6 @@ from askel.errors import InvalidOptionError
 DEFAULT_RETRIES = 5
 EXPONENTIAL = "exponential"
 _FIRST_MS = 1_000
-_FACTOR = 2
 _CAP_MS = 10 * 60_000
 
 
@@ -38,7 +37,7 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         if self.delay != EXPONENTIAL:
             return wire_duration_ms(self.delay)
         # The exponent is bounded so that a step with a thousand retries makes no giant integer.
-        return min(_FIRST_MS * _FACTOR ** min(failed_attempt - 1, 32), _CAP_MS)
+        return min(_FIRST_MS << min(failed_attempt - 1, 32), _CAP_MS)
 
     def changed(self, retries: int | None, retry_delay: Any) -> RetryPolicy:
         """Return this policy with what is given in place of its own.
@@ -48,7 +47,9 @@ class RetryPolicy(msgspec.Struct, frozen=True):
         """
         if retries is None and retry_delay is None:
             return self
-        if retries is not None and (isinstance(retries, bool) or not isinstance(retries, int) or retries < 0):
+        if retries is not None and (
+            isinstance(retries, bool) or not isinstance(retries, int) or retries < 0
+        ):
             msg = f"retries={retries!r}: give the number of attempts beyond the first, 0 or more"
             raise InvalidOptionError(msg)
         delay = self.delay

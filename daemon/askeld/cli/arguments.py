@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 
-from askel import App, InvalidOptionError, RedisWorkflowService
-from askel.errors import PayloadError, RegistrationError
+from askel import App, InvalidOptionError, PayloadError, RedisWorkflowService, RegistrationError
 from askeld.config import redis_url
 
 
@@ -37,9 +36,7 @@ def required_url(options: argparse.Namespace) -> str:
 
 def service_for(options: argparse.Namespace) -> RedisWorkflowService:
     """Return a service on the Redis of *options*; a verb does not wait long for it."""
-    return RedisWorkflowService(
-        required_url(options), key_prefix=options.prefix, resend_s=2.0
-    )
+    return RedisWorkflowService(required_url(options), key_prefix=options.prefix, resend_s=2.0)
 
 
 def json_argument(text: str) -> Any:
@@ -52,7 +49,7 @@ def json_argument(text: str) -> Any:
     try:
         return msgspec.json.decode(raw)
     except (msgspec.MsgspecError, ValueError) as error:
-        msg = f"the input is not JSON ({error}): write it as '{{\"email\": \"a@b.c\"}}'"
+        msg = f'the input is not JSON ({error}): write it as \'{{"email": "a@b.c"}}\''
         raise PayloadError(msg) from error
 
 

@@ -1,0 +1,1 @@
+"""One file a benchmark, found by its name ``BENCHMARK``."""

@@ -1,0 +1,150 @@
+"""Steps and workflows of which the tests of the daemon put their runs together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from askel import App, Run, StepContext
+
+app = App("parts")
+
+
+@app.step(retries=3, retry_delay="10ms")
+async def echo(data: Any) -> Any:
+    """Return what it is given."""
+    return data
+
+
+@app.step(retries=3, retry_delay="10ms")
+def echo_sync(data: Any) -> Any:
+    """Return what it is given, from a thread."""
+    return data
+
+
+@app.step(retries=3, retry_delay="10ms")
+async def flaky(fails: int, ctx: StepContext) -> int:
+    """Fail as often as it is told to."""
+    if ctx.attempt <= fails:
+        raise ConnectionError(f"attempt {ctx.attempt}")
+    return ctx.attempt
+
+
+@app.step(retries=2, retry_delay="0ms")
+async def flaky_at_once(fails: int, ctx: StepContext) -> int:
+    """Fail as often as it is told to; tried again without a pause."""
+    return await flaky(fails, ctx)
+
+
+@app.step(retries=1, retry_delay="10ms")
+async def broken(data: Any) -> None:
+    """Fail, always."""
+    raise ValueError(f"it was {data}")
+
+
+@app.step(retries=0)
+async def unspeakable(data: Any) -> Any:
+    """Return what JSON cannot carry."""
+    return {"a": object()}
+
+
+@app.step(retries=3, retry_delay="10ms")
+async def wait_for_file(path: str) -> str:
+    """End when a test says so, by making a file; leave a mark that it has begun."""
+    Path(f"{path}.begun").touch()
+    while not Path(path).exists():
+        await anyio.sleep(0.005)
+    return "opened"
+
+
+@app.step(retries=3, retry_delay="10ms")
+async def block(seconds: float) -> str:
+    """Block the event loop, as careless code does."""
+    time.sleep(seconds)
+    return "blocked"
+
+
+@app.step(retries=0, name="die")
+async def die(data: Any) -> None:
+    """Take the process down, whoever runs it."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.step(retries=9, retry_delay="0ms")
+async def die_again(data: Any) -> None:
+    """Take the process down, in every attempt."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.workflow
+async def one_step(run: Run, data: Any) -> Any:
+    """Do one step."""
+    return await run.do("only", echo, data)
+
+
+@app.workflow
+async def journey(run: Run, data: Any) -> list[Any]:
+    """Do everything once: a step, a retry, a fan-out, a sleep, a step of a queue, a last step."""
+    first = await run.do("first", echo, 1)
+    tried = await run.do("tried", flaky, 1)
+    a, b, c = await run.gather(
+        run.do("a", echo, "a"),
+        run.do("b", flaky_at_once, 1),
+        run.do("c", echo_sync, "c"),
+    )
+    await run.sleep("rest", "20ms")
+    packed = await run.do("packed", "flaky", 1, queue="warehouse", retries=2, retry_delay="10ms")
+    last = await run.do("last", echo, data)
+    return [first, tried, a, b, c, packed, last]
+
+
+JOURNEY = [1, 2, "a", 2, "c", 2]
+"""What `journey` returns before its input."""
+
+
+@app.workflow
+async def waits(run: Run, path: str) -> str:
+    """Wait in a step until a file is there, then do another."""
+    said = await run.do("gate", wait_for_file, path)
+    return await run.do("after", echo, said)
+
+
+@app.workflow
+async def queued(run: Run, data: Any) -> Any:
+    """Leave the work to a queue."""
+    return await run.do("far", "echo", data, queue="warehouse")
+
+
+@app.workflow
+async def foreign(run: Run, data: Any) -> Any:
+    """Leave the work to a worker in another language."""
+    return await run.do("pack", "packOrder", data, queue="rust", retries=0)
+
+
+@app.workflow
+async def rests(run: Run, duration: str) -> str:
+    """Sleep between two steps."""
+    await run.do("before", echo, 1)
+    await run.sleep("rest", duration)
+    return await run.do("after", echo, "rested")
+
+
+@app.workflow
+async def does(run: Run, step: str) -> Any:
+    """Do the one step that it is told, here."""
+    return await run.do("it", step, 9)
+
+
+@app.workflow
+async def gives_up(run: Run, data: Any) -> str:
+    """Go on when a step has failed for good."""
+    try:
+        await run.do("it", broken, data)
+    except Exception as error:
+        return await run.do("amends", echo, str(error))
+    return "no failure"

@@ -1,0 +1,79 @@
+"""Each answer of each script, on a real server.
+
+A refusal writes nothing, a second copy changes nothing, and no key is touched that is not in KEYS.
+"""
+
+import uuid
+
+import pytest
+from tests.helpers.narrow import NarrowConnection
+from tests.helpers.state import snapshot
+from tests.state import service_scenarios
+from tests.state.scenarios import SCENARIOS
+from tests.state.world import World
+
+from askel import StoreReplyError
+from askel.state import load_scripts
+
+pytestmark = pytest.mark.usefixtures("redis_server")
+
+# What a second copy of a call that was answered OK gets. None: it may do something again.
+SECOND = {
+    "start": "OK", "activate": "OK", "adopt": "OK", "turn": "OK", "record": "GONE", "settle": "GONE",
+    "create_run": "EXISTS", "put_back": "GONE", "bury": "GONE", "begin": "OK", "complete": "ALREADY",
+    "requeue": "LOST", "insert_step": "EXISTS", "move_step": "ALREADY", "finish_step": "ALREADY",
+    "retry_step": "OK", "update_run": "ALREADY", "acquire_lock": "OK", "release_lock": "LOST",
+    "renew_lock": "OK", "due": "OK", "fire": "OK", "drop": "OK", "forget_consumer": "OK", "renew": None,
+}  # fmt: skip
+# Refusals that acknowledge the entry, or settle something, as the header says.
+SETTLES = {
+    ("start", "GONE"), ("activate", "GONE"), ("begin", "GONE"), ("begin", "SPENT"), ("complete", "GONE"),
+    ("turn", "TERMINAL"), ("turn", "END"), ("record", "STALE"), ("record", "DUP"), ("settle", "DUP"),
+    ("settle", "ALREADY"),
+}  # fmt: skip
+
+
+assert service_scenarios  # imported for what it registers
+
+
+@pytest.fixture
+async def narrow(redis, redis_url):
+    connection = NarrowConnection(redis, redis_url, f"narrow-{uuid.uuid4().hex}")
+    await connection.open()
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def world(redis, narrow, keys):
+    return World(redis, narrow, keys)
+
+
+async def test_script_that_touches_a_key_it_was_not_given_is_refused(narrow, keys):
+    body = "redis.call('HGET', KEYS[1], 'x') return { redis.call('HGET', ARGV[1], 'x') }"
+    sha = (await narrow.send("SCRIPT", "LOAD", body)).decode()
+
+    assert await narrow.send("EVALSHA", sha, 2, keys.run("r"), keys.ctl("r"), keys.ctl("r")) == [None]
+    with pytest.raises(StoreReplyError, match=r"(?i)ACL failure|can't access at least one"):
+        await narrow.send("EVALSHA", sha, 1, keys.run("r"), keys.ctl("r"))
+
+
+@pytest.mark.parametrize(("script", "word"), [(s.name, w) for s in load_scripts().values() for w in s.answers])
+async def test_answer(world, keys, script, word):
+    call = await SCENARIOS[script, word](world)
+    before = await snapshot(world.redis, keys.prefix)
+
+    await call()
+
+    after = await snapshot(world.redis, keys.prefix)
+    assert world.heard == word
+    if word == "OK" and SECOND[script] is not None:
+        await call()
+        assert world.heard == SECOND[script]
+        assert await snapshot(world.redis, keys.prefix) == after
+    elif word != "OK" and (script, word) not in SETTLES:
+        assert after == before
+    else:
+        assert word == "OK" or after != before
+
+
