@@ -1,7 +1,6 @@
 """The multiplexed connection: many tasks, one socket, replies matched in order."""
 
 import asyncio
-import logging
 import random
 
 import pytest
@@ -120,9 +119,8 @@ async def test_cancelled_waiters_never_disturb_the_replies_of_others(connection,
 
 
 async def test_waiter_that_gave_up_before_the_socket_was_open_sends_nothing(connection, redis, keys):
-    lost = asyncio.create_task(connection.send("INCR", keys.meta))
-    kept = asyncio.create_task(connection.send("INCR", keys.meta))
-    await asyncio.sleep(0)
+    lost = connection.send("INCR", keys.meta)
+    kept = connection.send("INCR", keys.meta)
     lost.cancel()
 
     assert await kept == 1
@@ -175,8 +173,7 @@ async def test_name_is_shown_to_the_server(redis_url, redis):
     connection = connect(redis_url, name="askel-test-name")
     await connection.send("PING")
 
-    assert b"name=askel-test-name" in await redis.execute_command("CLIENT", "LIST", "TYPE", "normal") \
-        or "askel-test-name" in str(await redis.client_list())  # fmt: skip
+    assert "askel-test-name" in {client["name"] for client in await redis.client_list()}
     await connection.close()
 
 
@@ -222,24 +219,3 @@ async def test_connection_killed_by_the_server_is_opened_again(connection, redis
 
     await wait_until(answered)
     assert connection.connects == 2
-
-
-async def test_idle_blocking_read_of_seven_seconds_is_neither_timed_out_nor_repeated(
-    redis_url, redis, keys, caplog
-):
-    await redis.xgroup_create(keys.commands(), "askeld", "0", mkstream=True)
-    connection = connect(redis_url, timeout_s=20)
-    loop, seconds = asyncio.get_running_loop(), 7
-    with caplog.at_level(logging.DEBUG):
-        begun = loop.time()
-        reply = await connection.send(
-            "XREADGROUP", "GROUP", "askeld", "me", "BLOCK", seconds * 1_000, "STREAMS", keys.commands(), ">"
-        )
-        lasted = loop.time() - begun
-        assert await connection.send("PING") == b"PONG"
-    await connection.close()
-
-    assert reply is None
-    assert seconds - 0.1 < lasted < seconds + 3
-    assert connection.connects == 1
-    assert [record for record in caplog.records if record.name != "asyncio"] == []

@@ -20,7 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "worker": ("worker", "run a worker: serve an app's workflows and steps"),
     "start": ("start", "start a run of a workflow"),
     "run": ("start", "start a run and wait for its result"),
-    "send": ("send", "put any command on the stream"),
+    "send": ("start", "put any command on the stream"),
     "show": ("show", "show a run and its steps"),
     "history": ("show", "show everything that happened to a run"),
     "ls": ("show", "list runs, newest first"),

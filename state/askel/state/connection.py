@@ -135,7 +135,7 @@ class MultiplexedConnection:
                 except BaseException:
                     transport.abort()
                     raise
-        except (OSError, TimeoutError, StoreReplyError, UnknownOutcomeError) as error:
+        except Exception as error:  # noqa: BLE001 - also what credentials and names may raise
             self._opening = None
             self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2 or _FIRST_BACKOFF_S)
             self._fail_backlog(f"cannot reach Redis at {self._settings.where}: {_why(error)}")
@@ -143,11 +143,12 @@ class MultiplexedConnection:
         self._opening = None
         self._backoff_s = 0.0
         self.connects += 1
-        self._link = link  # type: ignore[assignment]
+        if not link.gone.is_set():  # type: ignore[attr-defined]
+            self._link = link  # type: ignore[assignment]
         while self._backlog:
             packed, future = self._backlog.popleft()
             if not future.done():  # a waiter that gave up: its command is never sent
-                self._link.issue(packed, future)  # type: ignore[union-attr]
+                link.issue(packed, future)  # type: ignore[attr-defined]
 
     async def _greet(self, link: _Link) -> None:
         commands = self._settings.greeting()
@@ -160,8 +161,8 @@ class MultiplexedConnection:
             try:
                 await reply
             except StoreReplyError as error:
-                # MISCONF or NOPERM of PING and SETNAME do not make the connection useless.
-                if command[0] in {"AUTH", "SELECT"} or error.code in {"NOAUTH", "LOADING"}:
+                # A name that is refused, or a PING that may not be sent, make nothing useless.
+                if command[0] != "CLIENT" and error.code not in {"NOPERM", "MISCONF"}:
                     raise
 
     def lost(self, link: _Link) -> None:
@@ -321,4 +322,6 @@ def _with_code(error: ResponseError) -> str:
 
 
 def _why(error: BaseException) -> str:
-    return "no answer in time" if isinstance(error, TimeoutError) else str(error)
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return str(error) or type(error).__name__
