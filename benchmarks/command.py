@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from askel import AskelError, InvalidOptionError
+from askel import AskelError
 from askel.state import connect
 from benchmarks.figures import BenchmarkError
 from benchmarks.machine import (
@@ -176,7 +176,7 @@ def _transport(options: argparse.Namespace) -> str:
 def _at_least_one(text: str) -> int:
     number = int(text)
     if number < 1:
-        raise InvalidOptionError("must be at least 1")
+        raise argparse.ArgumentTypeError("must be at least 1")
     return number
 
 

@@ -17,8 +17,6 @@ import anyio.to_thread
 from benchmarks.figures import BenchmarkError
 
 ROOT = Path(__file__).resolve().parents[1]
-#: What runs a worker; a profiler may stand in front of it.
-COMMAND = (sys.executable, "-m", "askeld", "worker")
 _READY_S = 20.0
 _STOP_S = 15.0
 _PAUSE_S = 0.02
@@ -71,7 +69,7 @@ class WorkerProcess:
 
 @asynccontextmanager
 async def worker(
-    url: str, prefix: str, arguments: Sequence[str] = (), *, command: Sequence[str] = ()
+    url: str, prefix: str, arguments: Sequence[str] = ()
 ) -> AsyncIterator[WorkerProcess]:
     """Run a worker of the benchmarks' app for the body; it is ready when the body begins."""
     environment = {
@@ -82,7 +80,7 @@ async def worker(
     environment |= {"REDIS_URL": url, "ASKEL_PREFIX": prefix}
     with tempfile.TemporaryDirectory(prefix="askel-bench-") as directory:
         log = Path(directory, "worker.log")
-        words = [*(command or COMMAND), "benchmarks.app:app", *arguments]
+        words = [sys.executable, "-m", "askeld", "worker", "benchmarks.app:app", *arguments]
         started = WorkerProcess(_spawn(words, environment, log), log)
         try:
             await started.wait_ready()

@@ -51,11 +51,11 @@ def show(found: Sequence[Table]) -> None:
         return
     console = Console()
     # Wide enough for all columns where nobody looks: in a file, a pipe, the log of a CI job.
-    console = console if console.is_terminal else Console(width=160)
+    console = console if console.is_terminal else Console(width=200)
     for table in found:
         rich = RichTable(title=table.title, title_justify="left")
         for number, head in enumerate(table.head):
-            rich.add_column(head, justify="right" if number else "left")
+            rich.add_column(head, justify="right" if number else "left", no_wrap=not number)
         for row in table.rows:
             rich.add_row(*row)
         console.print(rich)

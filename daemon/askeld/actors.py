@@ -65,6 +65,8 @@ class Actors:
 
     async def start(self, held: Held, run_id: str, command: RunStart) -> Refusal | None:
         """Start the run of a ``run.start`` and drive it; return why that was refused, if it was."""
+        if command.workflow not in self._context.app.workflows:
+            return Refusal("UNKNOWN", detail=command.workflow)
         owner = self._owner()
         loaded = await self._activations.start(
             held.entry,
@@ -78,6 +80,10 @@ class Actors:
 
     async def advance(self, held: Held, run_id: str) -> Refusal | None:
         """Drive the run whose token *held* is; return why that was refused, if it was."""
+        # Looked up before the run is taken: a process that lacks the code must not own the run.
+        workflow = await self._activations.workflow_of(run_id)
+        if workflow is not None and workflow not in self._context.app.workflows:
+            return Refusal("UNKNOWN", detail=workflow)
         owner = self._owner()
         loaded = await self._activations.activate(held.entry, owner, run_id)
         return await self._go_on(held, run_id, owner, loaded)
@@ -86,8 +92,6 @@ class Actors:
         self, held: Held, run_id: str, owner: str, loaded: Activated | Refusal
     ) -> Refusal | None:
         while isinstance(loaded, Activated):
-            if loaded.workflow not in self._context.app.workflows:
-                return Refusal("UNKNOWN", detail=loaded.workflow)
             ended = await self._drive(held, run_id, owner, loaded)
             if ended is Ended.HANDED_BACK:
                 await self._activations.requeue(held.entry, owner, run_id)
@@ -143,6 +147,10 @@ class Actors:
         finally:
             if self._drivers.get(run_id) is driver:
                 del self._drivers[run_id]
+
+    async def exists(self, run_id: str) -> bool:
+        """Tell whether there is such a run."""
+        return await self._activations.workflow_of(run_id) is not None
 
     async def stall(self, held: Held, run_id: str, why: str) -> None:
         """End an activation whose code this deployment lacks: the run becomes ``stalled``."""

@@ -104,7 +104,7 @@ class Dispatch:
             if held.field == "owner":
                 await self._actors.hand_back(held)
             else:
-                words = [word.decode() for word in held.entry.fields]
+                words = held.entry.fields
                 await self._recording.put_back(held.entry, words, run_id=held.run_id)
 
     async def handle(self, held: Held) -> None:
@@ -279,10 +279,11 @@ class Dispatch:
     async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:
         """Nobody has known the name for too long: an existing run is stalled, a start is buried."""
         why = f"no worker has {name!r}: deploy one that has, then resume the run"
-        if isinstance(command, RunAdvance):
+        starts = isinstance(command, RunStart)
+        if isinstance(command, RunAdvance) or (starts and await self._actors.exists(run_id)):
             await self._actors.stall(held, run_id, why)
         else:
-            reason = "unknown_workflow" if isinstance(command, RunStart) else "unknown_step"
+            reason = "unknown_workflow" if starts else "unknown_step"
             if isinstance(command, StepExecute):
                 error = codec.encode({"message": why, "name": "UnknownName"})
                 body = status_body(RunStatus.STALLED, error=error)

@@ -28,15 +28,15 @@ def echo_sync(data: Any) -> Any:
 
 
 @app.step(retries=3, retry_delay="10ms")
-async def flaky(fails: int, ctx: StepContext) -> int:
+async def flaky(fails: int, ctx: StepContext) -> str:
     """Fail as often as it is told to."""
     if ctx.attempt <= fails:
         raise ConnectionError(f"attempt {ctx.attempt}")
-    return ctx.attempt
+    return "ok"
 
 
 @app.step(retries=2, retry_delay="0ms")
-async def flaky_at_once(fails: int, ctx: StepContext) -> int:
+async def flaky_at_once(fails: int, ctx: StepContext) -> str:
     """Fail as often as it is told to; tried again without a pause."""
     return await flaky(fails, ctx)
 
@@ -103,7 +103,7 @@ async def journey(run: Run, data: Any) -> list[Any]:
     return [first, tried, a, b, c, packed, last]
 
 
-JOURNEY = [1, 2, "a", 2, "c", 2]
+JOURNEY = [1, "ok", "a", "ok", "c", "ok"]
 """What `journey` returns before its input."""
 
 
@@ -148,3 +148,7 @@ async def gives_up(run: Run, data: Any) -> str:
     except Exception as error:
         return await run.do("amends", echo, str(error))
     return "no failure"
+
+
+nothing = App("nothing")
+"""An app that lacks everything."""

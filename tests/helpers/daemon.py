@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import pytest
 import redis.asyncio
 import structlog
 from tests.helpers.history_checker import TERMINAL, RunRecord, check_run, leftovers, read_record
@@ -179,6 +180,12 @@ class Deployment:
     async def runs(self) -> list[str]:
         """Return all run ids, oldest first."""
         return [run.decode() for run in await self.client.zrange(f"{self.prefix}:runs", 0, -1)]
+
+
+@pytest.fixture
+def deployment(redis: redis.asyncio.Redis, redis_url: str, prefix: str) -> Deployment:
+    """The test's own prefix on its server."""
+    return Deployment(redis, redis_url, prefix)
 
 
 async def all_of(*waits: Awaitable[Any]) -> None:

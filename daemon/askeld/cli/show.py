@@ -19,7 +19,11 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     """Add the verb's options."""
     if verb == "ls":
         parser.epilog = "examples:\n  askel ls --status failed\n  askel ls --json | jq '.runs[].id'"
-        parser.add_argument("--status", choices=[str(status) for status in RunStatus], help="only runs with this status")
+        parser.add_argument(
+            "--status",
+            choices=[str(status) for status in RunStatus],
+            help="only runs with this status",
+        )
         parser.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
         parser.add_argument("--limit", type=int, default=20, metavar="N", help="most runs (20)")
         parser.add_argument("--cursor", help="continue after an earlier page")

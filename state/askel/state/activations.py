@@ -121,6 +121,11 @@ class Activations(ProtocolCaller):
             args += [len(d.command), *d.command]
         return keys, args
 
+    async def workflow_of(self, run_id: str) -> str | None:
+        """Return the name of the run's workflow, or None when there is no such run."""
+        name = await self._scripts.fetch("HGET", self.keys.run(run_id), "workflow")
+        return None if name is None else str(name.decode())
+
     async def requeue(self, entry: Entry, owner: str, run_id: str) -> bool:
         """Hand the activation back for any process to take at once; False if it was not ours."""
         k = self.keys

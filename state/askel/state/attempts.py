@@ -27,7 +27,7 @@ class Attempts(ProtocolCaller):
     ) -> Begun | Refusal:
         """Begin an attempt of the step that *entry* names.
 
-        Refused with LOST, NOTFOUND, GONE, CONFLICT, SPENT (``detail``: the owner to nudge),
+        Refused with LOST, NOTFOUND, TERMINAL, GONE, CONFLICT, SPENT (``detail``: the owner to nudge),
         SUSPENDED or BUSY.
         """
         k = self.keys
@@ -57,7 +57,7 @@ class Attempts(ProtocolCaller):
         )
         if answer[0] == b"OK":
             return Begun(answer[1], int(answer[2]), answer[3].decode(), answer[4])
-        words = {"LOST", "NOTFOUND", "GONE", "CONFLICT", "SPENT", "SUSPENDED"}
+        words = {"LOST", "NOTFOUND", "TERMINAL", "GONE", "CONFLICT", "SPENT", "SUSPENDED"}
         return refusal(answer, words)
 
     async def complete(

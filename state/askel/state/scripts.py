@@ -107,6 +107,18 @@ class Scripts:
         self._connection = connection
         self._scripts = load_scripts()
 
+    async def fetch(self, *command: str) -> Any:
+        """Return the reply of a command that only reads, asked again until it is answered."""
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._connection.send(*command)
+            except StoreError as error:
+                if not is_passing(error):
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
     async def run(
         self, name: str, keys: Sequence[str], args: Sequence[str | bytes | int]
     ) -> list[Any]:

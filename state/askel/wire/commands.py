@@ -209,6 +209,8 @@ def decode_command(fields: Sequence[bytes], *, limit: int = codec.MAX_PAYLOAD) -
     Raises:
         CommandError: With the word and the sentence for the dead letter.
     """
+    if not fields:
+        raise CommandError("body_lost", "the entry was deleted before it was read")
     if len(fields) > 2 * _MAX_FIELDS:
         raise CommandError("invalid_command", f"more than {_MAX_FIELDS} fields")
     try:

@@ -2,7 +2,7 @@
 -- An attempt that another process left open is closed as lost; when it was the last, the step fails.
 -- KEYS run ctl history lock stream step steps commands
 -- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay
--- OK attempt retries retry_delay data | LOST | NOTFOUND | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
+-- OK attempt retries retry_delay data | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
 --- include clock entry owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, consumer, entry, nonce, offset, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -13,6 +13,7 @@ if not pending(stream, group, entry, consumer) then return { 'LOST' } end
 if not status then return { 'NOTFOUND' } end
 local s = redis.call('HMGET', step, unpack(FIELDS))
 if s[1] and s[5] ~= rpc then return { 'CONFLICT' } end
+if not s[1] and TERMINAL[status] then return { 'TERMINAL', status } end
 if TERMINAL[status] or s[1] == 'succeeded' or s[1] == 'failed' then
   drop(stream, group, entry)
   return { 'GONE' }

@@ -1,0 +1,6 @@
+"""Fixtures of the tests in this folder."""
+
+from tests.helpers.daemon import deployment
+from tests.helpers.state import proxy
+
+__all__ = ["deployment", "proxy"]
