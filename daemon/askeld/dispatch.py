@@ -297,7 +297,9 @@ class Dispatch:
         self, entry: Entry, command: Command, *, due: str = "", run_id: str = ""
     ) -> None:
         words = encode_command(command)
-        timer = encode_timer(self._context.keys.queue_of(entry.stream), words) if due else b""
+        # Timers are a set: two equal commands for the same moment are two, told apart by this.
+        own = [*words, "put_back", entry.id]
+        timer = encode_timer(self._context.keys.queue_of(entry.stream), own) if due else b""
         run_id = run_id or getattr(command, "run_id", "")
         await self._recording.put_back(entry, words, due=due, timer=timer, run_id=run_id)
         if due:

@@ -152,3 +152,18 @@ async def gives_up(run: Run, data: Any) -> str:
 
 nothing = App("nothing")
 """An app that lacks everything."""
+
+
+@app.step(retries=3, retry_delay="1ms")
+async def key_of_second_attempt(ctx: StepContext) -> list[Any]:
+    """Fail once, then return the idempotency key and the attempt."""
+    if ctx.attempt == 1:
+        raise ConnectionError("once")
+    return [ctx.idempotency_key, ctx.attempt]
+
+
+@app.workflow
+async def foreign_twice(run: Run, data: Any) -> Any:
+    """Leave the work to a worker in another language, and wait for another that never comes."""
+    await run.do("pack", "packOrder", data, queue="rust", retries=0)
+    return await run.do("ship", "shipOrder", data, queue="nobody")

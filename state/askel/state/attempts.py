@@ -27,8 +27,8 @@ class Attempts(ProtocolCaller):
     ) -> Begun | Refusal:
         """Begin an attempt of the step that *entry* names.
 
-        Refused with LOST, NOTFOUND, TERMINAL, GONE, CONFLICT, SPENT (``detail``: the owner to nudge),
-        SUSPENDED or BUSY.
+        Refused with LOST, NOTFOUND, TERMINAL, GONE, CONFLICT, SPENT (``detail``: the owner to
+        nudge), SUSPENDED or BUSY.
         """
         k = self.keys
         answer = await self._ask(

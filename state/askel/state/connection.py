@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
+import anyio
 import hiredis
 import redis.asyncio as aioredis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -293,16 +294,26 @@ class ClientConnection:
         return self._call(command)
 
     async def _call(self, command: tuple[bytes | str | int | float, ...]) -> Any:
-        connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            raise StoreUnavailableError(f"cannot reach Redis: {error}") from error
+        is_clean = False
         try:
             await connection.send_command(*command)
-            return await connection.read_response(disable_decoding=True)
+            reply = await connection.read_response(disable_decoding=True)
+            is_clean = True
         except ResponseError as error:
+            is_clean = True
             raise _reply_error(_with_code(error)) from error
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise UnknownOutcomeError(str(error)) from error
         finally:
-            await self._pool.release(connection)
+            with anyio.CancelScope(shield=True):
+                if not is_clean:  # a reply that is still to come must not be the next command's
+                    await connection.disconnect()
+                await self._pool.release(connection)
+        return _as_resp2(str(command[0]).upper(), reply)
 
     async def close(self) -> None:
         """Leave the client open: it is the caller's."""
@@ -312,6 +323,14 @@ def _reply_error(message: str) -> StoreReplyError:
     if message.startswith("NOSCRIPT"):
         return ScriptMissingError(message)
     return StoreReplyError(message)
+
+
+def _as_resp2(name: str, reply: Any) -> Any:
+    """Return *reply* as RESP2 has it: a client may speak RESP3, where maps are maps."""
+    if not isinstance(reply, dict):
+        return reply
+    pairs = [list(pair) for pair in reply.items()]
+    return pairs if name.startswith("XREAD") else [item for pair in pairs for item in pair]
 
 
 def _with_code(error: ResponseError) -> str:

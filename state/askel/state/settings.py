@@ -15,6 +15,11 @@ from askel.errors import InvalidOptionError
 
 ConnectionLike: TypeAlias = "str | Mapping[str, Any] | aioredis.Redis"
 
+_NOT_UNDERSTOOD = (
+    "the Redis connection is not understood: give a URL such as redis://host:6379/0, "
+    "rediss://… or unix:///path, or a mapping of redis-py's connection options"
+)
+
 
 class ConnectionSettings:
     """The server's address and credentials, read from whatever the caller has.
@@ -25,7 +30,10 @@ class ConnectionSettings:
 
     def __init__(self, pool: aioredis.ConnectionPool) -> None:
         """Take the parameters of *pool*; the pool is neither used nor closed."""
-        self._parameters: Any = pool.connection_class(**pool.connection_kwargs)
+        try:
+            self._parameters: Any = pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
+            raise InvalidOptionError(_NOT_UNDERSTOOD) from None  # the error may repeat a secret
         self._provider = pool.connection_kwargs.get("credential_provider")
 
     def __repr__(self) -> str:
@@ -83,11 +91,7 @@ def client_of(connection: ConnectionLike) -> aioredis.Redis:
         if isinstance(connection, Mapping):
             return aioredis.Redis(**connection)
     except (ValueError, TypeError) as error:
-        msg = (
-            "the Redis connection is not understood: give a URL such as redis://host:6379/0, "
-            "rediss://… or unix:///path, or a mapping of redis-py's connection options"
-        )
-        raise InvalidOptionError(msg) from (None if isinstance(connection, str) else error)
+        raise InvalidOptionError(_NOT_UNDERSTOOD) from (None if isinstance(connection, str) else error)
     if isinstance(connection, redis.Redis):
         msg = "this is a blocking redis.Redis client: give a redis.asyncio.Redis, or a URL"
         raise InvalidOptionError(msg)

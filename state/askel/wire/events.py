@@ -68,8 +68,6 @@ class RunWaiter:
             self._waiting[run_id].discard(woken)
             if not self._waiting[run_id]:
                 del self._waiting[run_id]
-            if not self._waiting:
-                await self._stop_reader()
 
     async def close(self) -> None:
         """Stop the reader and close its connection."""
@@ -92,9 +90,11 @@ class RunWaiter:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _follow(self) -> None:
-        """Read events for ever; after a loss of the connection wake everybody to look anew."""
+        """Read events while somebody waits; after a loss of the connection wake all to look anew."""
         last: str | None = None
-        while True:
+        # The read under way is left to end by itself: cancelled, it would still block its
+        # connection, and whoever waits next would wait for that.
+        while self._waiting:
             try:
                 if last is None:
                     last = await self._newest()

@@ -157,6 +157,7 @@ class Activation:
             if record is None or record.due is None or record.due > now or record.fired:
                 continue
             record.fired = True
+            self._replay.touch(key)
             if isinstance(reached.call, SleepCall):
                 seen = self._replay.fed
                 self._results.append(
@@ -212,6 +213,7 @@ class Activation:
                 decision.becomes, decision.attempt, queued=bool(decision.queue), due=due
             )
             self._retries.pop(decision.name, None)
+            self._replay.touched.pop(decision.name, None)
         begun, self._begun = self._begun, []
         for attempt in begun:
             self.running[attempt.key] = attempt
@@ -271,12 +273,16 @@ class Activation:
         The successors of failed attempts come first: they stand in one turn with the failure.
         """
         decisions = [self._retry(reached, failed) for reached, failed in self._retries.values()]
-        for key, reached in list(self._replay.open.items()):
+        touched = self._replay.touched
+        for key in list(touched):
             if len(decisions) >= MAX_DECISIONS:
                 break
-            decision = self._decide_one(key, reached)
-            if decision is not None:
-                decisions.append(decision)
+            reached = self._replay.open.get(key)
+            decision = reached and self._decide_one(key, reached)
+            if decision:
+                decisions.append(decision)  # considered again until it has landed
+            else:
+                touched.pop(key, None)
         return decisions
 
     def _decide_held(self) -> list[StepDecision]:

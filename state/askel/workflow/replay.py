@@ -52,6 +52,9 @@ class Replay:
         """
         self.steps: dict[str, StepRecord] = {}
         self.open: dict[str, Reached] = {}
+        # Open operations about which something is to be decided, perhaps: reached just now, or
+        # changed by an entry. So a turn costs what happened, not what there is.
+        self.touched: dict[str, None] = {}
         self.status = "running"
         self.fed = 0
         self._outcomes: dict[str, tuple[bytes, SerializedError | None]] = {}
@@ -102,6 +105,11 @@ class Replay:
         """Give the code the final outcome of a step that has just been executed here."""
         self._resolve(key, outcome, error)
 
+    def touch(self, key: str) -> None:
+        """Have the step *key* considered by the next decisions, if code awaits it."""
+        if key in self.open:
+            self.touched[key] = None
+
     def _feed_before(self, position: int) -> None:
         while self._unfed and self._unfed[0][0] < position:
             self._take(self._unfed.popleft()[1])
@@ -113,6 +121,7 @@ class Replay:
             record = self.steps.get(entry.name)
             if record is not None and record.attempt == entry.attempt:
                 record.fired = True
+                self.touch(entry.name)
         elif entry.kind == "step":
             self._take_step(entry)
 
@@ -128,6 +137,7 @@ class Replay:
             record.fired = False
         record.status, record.attempt, record.queued = entry.status, entry.attempt, queued
         record.due = entry.due
+        self.touch(entry.name)
         if entry.status == "succeeded":
             self._resolve(entry.name, bytes(entry.result), None)
         elif entry.final:
@@ -180,6 +190,7 @@ class Replay:
             self._hand_over(key, call, waiter)
         else:
             self.open[key] = Reached(key, call, waiter, after)
+            self.touch(key)
 
 
 async def _call(definition: WorkflowDefinition, run: Run, text: bytes) -> Any:

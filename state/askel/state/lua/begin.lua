@@ -1,5 +1,6 @@
 -- begin: start an attempt of the step that a step.execute entry names; insert the step if absent.
 -- An attempt that another process left open is closed as lost; when it was the last, the step fails.
+-- The step's lease is the entry its attempt is under: while that is pending, no other takes it over.
 -- KEYS run ctl history lock stream step steps commands
 -- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay
 -- OK attempt retries retry_delay data | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
@@ -26,6 +27,11 @@ if pttl then return { 'BUSY', pttl } end
 
 local attempt = tonumber(s[2] or '1')
 local was_open = s[1] == 'running'
+local lease = was_open and redis.call('HGET', step, 'lease')
+if lease and lease ~= entry and #redis.call('XPENDING', stream, group, lease, lease, 1) == 1 then
+  drop(stream, group, entry)                               -- asked for twice: it is under way
+  return { 'GONE' }
+end
 if was_open and attempt > tonumber(s[7] or retries) then
   drop(stream, group, entry)
   local at = clock(offset)
@@ -36,10 +42,10 @@ end
 if was_open then attempt = attempt + 1 end
 local at = clock(offset)
 if s[1] then
-  redis.call('HSET', step, 'status', 'running', 'attemptCount', attempt, 'nonce', nonce, 'updatedAt', at)
+  redis.call('HSET', step, 'status', 'running', 'attemptCount', attempt, 'nonce', nonce, 'lease', entry, 'updatedAt', at)
 else
   redis.call('HSET', step, 'stepId', step_id, 'status', 'running', 'rpcName', rpc, 'data', data, 'retries', retries,
-    'retryDelay', delay, 'attemptCount', attempt, 'nonce', nonce, 'createdAt', at, 'updatedAt', at)
+    'retryDelay', delay, 'attemptCount', attempt, 'nonce', nonce, 'lease', entry, 'createdAt', at, 'updatedAt', at)
   redis.call('RPUSH', KEYS[7], name)
 end
 local began = opened(at, '"t":"step","name":' .. cjson.encode(name) .. ',"status":"running","attempt":' .. attempt)
