@@ -23,6 +23,7 @@ from askel.state import (
     Scripts,
     StepDecision,
     StepResult,
+    SystemIds,
     Turn,
     load_scripts,
     started_body,
@@ -35,7 +36,9 @@ from benchmarks.server_stats import command_values, read_stats, server_values
 
 Call = tuple[str | bytes | int, ...]
 
-_CONSUMER = "bench"
+# As long as those that a worker makes: keys and nonces are copied in every call.
+_CONSUMER = "some-host.example-12345-0123abcd"
+_SUFFIX = "abcdefgh"
 _DONE = b"null"
 
 
@@ -147,11 +150,11 @@ async def _prepare_turns(arena: Arena, turns: Sequence[int]) -> list[list[Call]]
     command = encode_command(RunStart(workflow="bench", input=arena.payload.decode()))
     for _ in turns:
         await control.send("XADD", keys.commands_default, "*", *command)
-    scripts = Scripts(control)
-    activations = Activations(scripts, keys, consumer=_CONSUMER)
+    ids = SystemIds()
+    activations = Activations(Scripts(control), keys, consumer=_CONSUMER)
     prepared = []
     for number, entry in enumerate(await arena.read(_CONSUMER, len(turns))):
-        run_id, owner = f"bench-{number}", f"{_CONSUMER}/{number}"
+        run_id, owner = ids.run_id(), f"{_CONSUMER}/{number}"
         body = started_body("bench")
         loaded = await activations.start(entry, owner, run_id, "bench", arena.payload, body)
         if not isinstance(loaded, Activated):
@@ -177,28 +180,28 @@ def _turn(run_id: str, owner: str, number: int, payload: bytes) -> Turn:
                 f"step {number - 1}",
                 "running",
                 1,
-                f"attempt-{number - 1}",
+                f"{_SUFFIX}{number - 1}",
                 "succeeded",
                 _DONE,
                 seen,
             )
         )
     name = f"step {number}"
-    step_id = f"{run_id}:{name}:abcdefgh"
+    step_id = f"{run_id}:{name}:{_SUFFIX}"
     fields: tuple[str | bytes | int, ...] = ("stepId", step_id, "data", payload, "rpcName", "noop")
     if number:
         fields += ("fromStepName", f"step {number - 1}")
     fields += ("retries", 5, "retryDelay", "exponential")
     body = f'{step_body(name, "running", 1, "noop")},"seen":{seen}'
-    decision = StepDecision(name, "", "", "running", 1, f"attempt-{number}", body, fields)
-    return Turn(run_id, owner, number, seen, f"turn-{number}", results, [decision])
+    decision = StepDecision(name, "", "", "running", 1, f"{_SUFFIX}{number}", body, fields)
+    return Turn(run_id, owner, number, seen, f"{_SUFFIX}{number}.{number}", results, [decision])
 
 
 async def _pack_step(arena: Arena, entry: Entry) -> list[Call]:
     """Return the calls that begin and complete the attempt of a ``step.execute`` entry."""
     words = [field.decode() for field in entry.fields]
     command = dict(zip(words[::2], words[1::2], strict=True))
-    run_id, name, nonce = command["run_id"], command["step_name"], "abcdefgh"
+    run_id, name, nonce = command["run_id"], command["step_name"], _SUFFIX
     packer = _Packer()
     attempts = Attempts(packer, arena.keys, consumer=_CONSUMER)
     await attempts.begin(
@@ -206,7 +209,7 @@ async def _pack_step(arena: Arena, entry: Entry) -> list[Call]:
         run_id,
         name,
         nonce=nonce,
-        step_id=f"{run_id}:{name}:abcdefgh",
+        step_id=f"{run_id}:{name}:{_SUFFIX}",
         rpc_name="noop",
         data=arena.payload,
         retries=5,

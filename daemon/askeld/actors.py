@@ -14,7 +14,6 @@ from askel.state import (
     SerializedError,
     Turn,
     codec,
-    decode_entries,
     started_body,
     status_body,
 )
@@ -123,6 +122,7 @@ class Actors:
                 self._context.log.bind(run_id=run_id, workflow=loaded.workflow),
                 self._context.alarm,
                 self._context.work.idle,
+                held.progress,
             ),
             entry=held.entry,
             linger_s=config.linger_ms / 1_000 if lingers else 0,
@@ -153,17 +153,24 @@ class Actors:
         return await self._activations.workflow_of(run_id) is not None
 
     async def stall(self, held: Held, run_id: str, why: str) -> None:
-        """End an activation whose code this deployment lacks: the run becomes ``stalled``."""
-        owner = self._owner()
-        loaded = await self._activations.activate(held.entry, owner, run_id)
-        if isinstance(loaded, Refusal):
-            return
+        """Give up a run whose code this deployment lacks: it becomes ``stalled``.
+
+        One that is suspended stays so; its resumption brings the question back.
+        """
         error = codec.encode(SerializedError(message=why, name="UnknownName"))
-        seen = len(decode_entries(loaded.history))
-        await self._activations.turn(
-            Turn(run_id, owner, loaded.turn, seen, owner, [], [], "stalled", "error", error),
-            held.entry,
-        )
+        while True:
+            owner = self._owner()
+            loaded = await self._activations.activate(held.entry, owner, run_id)
+            if isinstance(loaded, Activated):
+                seen = len(loaded.history)
+                turn = Turn(run_id, owner, loaded.turn, seen, owner, [], [], "passivate")
+                if loaded.status == RunStatus.RUNNING:
+                    turn.end, turn.outcome, turn.json = "stalled", "error", error
+                answer = await self._activations.turn(turn, held.entry)
+                loaded = Refusal(answer.word, pttl=answer.pttl)
+            if loaded.word not in {"BUSY", "BEHIND"}:
+                return
+            await wait_out(loaded)
 
     async def _give_up(self, held: Held, run_id: str) -> None:
         """Fail a run whose every owner died, and keep its token as a dead letter."""

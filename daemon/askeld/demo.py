@@ -14,15 +14,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import anyio
 import msgspec
 
-from askel import AskelError, Client, RedisWorkflowService, RunStatus
-from askel.state import TERMINAL, HistoryEntry
+from askel import AskelError, Client, RedisWorkflowService, RunStatus, StoreReplyError
+from askel.state import GROUP, TERMINAL, HistoryEntry, SystemIds
 
 #: Leases short enough to watch: a dead worker's work is back after about three seconds.
 FAST = ("--lease", "2s", "--claim-idle", "2500ms")
@@ -30,6 +30,21 @@ CONCURRENCY = 40
 #: Over how many seconds the runs are started: so there are always some in every phase.
 SPREAD_S = 2.0
 _READY_S = 20.0
+_DRAIN_S = 10.0
+_LONGEST_LINE = 500
+# Becomes the worker by exec, after forking what kills it when the demonstration's process is gone
+# without a word: then the pipe, which is standard input, ends before a line came. Arguments: the
+# folder to remove in that case, then the worker's command. See `askeld.embedded`.
+_LAUNCHER = """\
+exec 3<&0 </dev/null
+(
+    read -r _ <&3 && exit 0
+    kill -KILL $$ 2>/dev/null
+    rm -rf -- "$1"
+) &
+shift
+exec "$@" 3<&-
+"""
 _POLL_S = 0.05
 
 
@@ -82,6 +97,8 @@ class Workers:
         self._app = f"{example.name}.app:app"
         self._logs = logs
         self._settings = settings
+        self._killed: set[int] = set()
+        self._lifeline = -1
         self.processes: list[subprocess.Popen[bytes]] = []
 
     async def start(self, count: int) -> None:
@@ -90,25 +107,41 @@ class Workers:
         Raises:
             AskelError: One ended, or took too long; with the end of its log.
         """
-        for number in range(count):
-            with (self._logs / f"worker-{number}.log").open("wb") as log:
-                self.processes.append(
-                    subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment, nobody waits
-                        [sys.executable, "-m", "askeld", self._app, *self._settings],
-                        env=self._environment,
-                        stdout=log,
-                        stderr=subprocess.STDOUT,
-                        start_new_session=True,
+        launch = ["/bin/sh", "-c", _LAUNCHER, "askel-demo", str(self._logs)]
+        worker = [sys.executable, "-m", "askeld", self._app, *self._settings]
+        watched, self._lifeline = os.pipe()  # Not inherited, but for `watched` as their input.
+        try:
+            for number in range(count):
+                with (self._logs / f"worker-{number}.log").open("wb") as log:
+                    self.processes.append(
+                        subprocess.Popen(  # noqa: ASYNC220 - forking takes a moment, nobody waits
+                            [*launch, *worker],
+                            env=self._environment,
+                            stdin=watched,
+                            stdout=log,
+                            stderr=subprocess.STDOUT,
+                            start_new_session=True,
+                        )
                     )
-                )
+        finally:
+            os.close(watched)
         end = time.monotonic() + _READY_S
         for number, process in enumerate(self.processes):
             while b'"worker_ready"' not in self._log(number):
                 if process.poll() is not None or time.monotonic() > end:
-                    tail = self._log(number).decode(errors="replace")[-2_000:]
-                    msg = f"worker {number + 1} did not start:\n{tail}"
-                    raise AskelError(msg)
+                    raise self._trouble(number, "did not start")
                 await anyio.sleep(_POLL_S)
+
+    def check(self) -> None:
+        """Raise AskelError if one has ended that nobody killed."""
+        for number, process in enumerate(self.processes):
+            if process.poll() is not None and number not in self._killed:
+                raise self._trouble(number, "ended by itself")
+
+    def _trouble(self, number: int, what: str) -> AskelError:
+        """Return the error with the last thing that worker *number* said, in one line."""
+        said = self._log(number).decode(errors="replace").splitlines() or ["it said nothing"]
+        return AskelError(f"worker {number + 1} {what}: {said[-1][:_LONGEST_LINE]}")
 
     def _log(self, number: int) -> bytes:
         return (self._logs / f"worker-{number}.log").read_bytes()
@@ -116,21 +149,28 @@ class Workers:
     def kill(self, number: int) -> int:
         """End a worker as a power cut would; return its pid."""
         process = self.processes[number]
+        self._killed.add(number)
         process.send_signal(signal.SIGKILL)
         process.wait()
         return process.pid
 
     def stop(self) -> None:
-        """Let the workers drain, and see them end."""
-        for process in self.processes:
-            if process.poll() is None:
+        """Let the workers drain, and see them end; who interrupts this has them killed."""
+        try:
+            for process in self.processes:
                 process.terminate()
-        for process in self.processes:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
+            end = time.monotonic() + _DRAIN_S
+            for process in self.processes:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(max(end - time.monotonic(), 0))
+        finally:
+            for process in self.processes:
                 process.kill()
                 process.wait()
+            if self._lifeline >= 0:
+                os.write(self._lifeline, b"\n" * len(self.processes))
+                os.close(self._lifeline)
+                self._lifeline = -1
 
 
 @contextmanager
@@ -160,6 +200,7 @@ class Demo:
         self._count = workers
         self.prefix = f"askel-demo-{secrets.token_hex(4)}"
         self.run_ids: list[str] = []
+        self._ids = SystemIds()
         self._killed_at_ms = 0
 
     async def run(
@@ -170,6 +211,7 @@ class Demo:
         workers = Workers(self._url, self.prefix, self._example, logs, settings)
         service = RedisWorkflowService(self._url, key_prefix=self.prefix)
         async with service, Client(self._url, self.prefix) as client:
+            await service.init()  # Told by one error, not by the log of a worker.
             with running(workers):
                 await workers.start(self._count)
                 began = time.monotonic()
@@ -186,8 +228,9 @@ class Demo:
         customers = read_customers(self._example / "customers.csv", self._runs)
         for number, customer in enumerate(customers):
             await anyio.sleep_until(began + SPREAD_S * number / self._runs)
-            handle = await client.start("onboarding", customer)
-            self.run_ids.append(handle.run_id)
+            run_id = self._ids.run_id()
+            self.run_ids.append(run_id)  # Before it is sent: what was sent has to be cleaned up.
+            await client.start("onboarding", customer, run_id=run_id)
 
     async def _watch(
         self,
@@ -209,6 +252,7 @@ class Demo:
                 now = await service.connection.send("TIME")
                 self._killed_at_ms = int(now[0]) * 1_000 + int(now[1]) // 1_000
                 killed = workers.kill(0)
+            workers.check()
             show(Progress(started, ended, killed, seconds))
             if ended >= self._runs:
                 return
@@ -245,16 +289,33 @@ class Demo:
         return report, exemplar
 
     async def clean_up(self) -> None:
-        """Remove everything this demonstration wrote, key by key as it knows them."""
+        """Remove everything this demonstration wrote, key by key as it knows them.
+
+        The workers must have ended.
+        """
         service = RedisWorkflowService(self._url, key_prefix=self.prefix)
         keys, send = service.keys, service.connection.send
-        for run_id in self.run_ids:
-            names = await send("LRANGE", keys.steps(run_id), 0, -1)
-            steps = [keys.step(run_id, name.decode()) for name in names]
-            await send("DEL", keys.steps(run_id), *keys.run_keys(run_id), *steps)
-        await send("DEL", keys.runs, keys.runs_by_workflow("onboarding"), *keys.status_indexes())
-        await send("DEL", keys.commands(), keys.events, keys.meta, keys.timers, keys.dead)
-        await service.close()
+        try:
+            for run_id in self.run_ids:
+                names = await send("LRANGE", keys.steps(run_id), 0, -1)
+                steps = [keys.step(run_id, name.decode()) for name in names]
+                await send("DEL", keys.steps(run_id), *keys.run_keys(run_id), *steps)
+            indexes = [keys.runs, keys.runs_by_workflow("onboarding"), *keys.status_indexes()]
+            await send("DEL", *indexes, *map(keys.nudge, await self._consumers(service)))
+            await send("DEL", keys.commands(), keys.events, keys.meta, keys.timers, keys.dead)
+        finally:
+            await service.close()
+
+    async def _consumers(self, service: RedisWorkflowService) -> list[str]:
+        """Return the names of the workers that did not take their leave."""
+        with suppress(StoreReplyError):  # There is no stream, or no group: nothing was begun.
+            flats = await service.connection.send(
+                "XINFO", "CONSUMERS", service.keys.commands(), GROUP
+            )
+            return [
+                dict(zip(flat[::2], flat[1::2], strict=True))[b"name"].decode() for flat in flats
+            ]
+        return []
 
 
 def count_history(entries: Sequence[HistoryEntry]) -> Counter[str]:

@@ -10,7 +10,6 @@ import random
 from collections.abc import Sequence
 
 import anyio
-from msgspec import structs
 
 from askel import RunStatus, StoreReplyError
 from askel.state import (
@@ -44,7 +43,6 @@ from askel.wire import (
     StepHeartbeat,
     TimerFire,
     decode_command,
-    encode_command,
     encode_timer,
 )
 from askeld.actors import Actors
@@ -106,6 +104,26 @@ class Dispatch:
             else:
                 words = held.entry.fields
                 await self._recording.put_back(held.entry, words, run_id=held.run_id)
+
+    async def poisoned(self, entry: Entry, deliveries: int) -> bool:
+        """Bury what was delivered so often without an end; False if that is not for us to judge.
+
+        The token of a run outlives many workers; whether they made progress, the run itself knows.
+        """
+        detail = f"delivered {deliveries} times, and each time its worker died"
+        try:
+            command = decode_command(entry.fields, limit=self._context.config.max_payload)
+        except CommandError:
+            await self._bury(entry, "poison", detail, deliveries)
+            return True
+        if isinstance(command, RunStart | RunAdvance):
+            if await self._actors.exists(_run_id(entry, command)):
+                return False
+        elif isinstance(command, StepExecute):
+            await self._steps.poison(entry, command, detail, deliveries)
+            return True
+        await self._bury(entry, "poison", detail, deliveries)
+        return True
 
     async def handle(self, held: Held) -> None:
         """Bring the entry to its end; it is held until then."""
@@ -173,7 +191,7 @@ class Dispatch:
 
     async def _new_run(self, held: Held, command: RunStart | RunCreate) -> Refusal | None:
         entry = held.entry
-        run_id = command.run or run_id_of_entry(entry.stream, entry.id)
+        run_id = _run_id(entry, command)
         if isinstance(command, RunStart):
             if command.if_exists not in {"reject", "return"}:
                 detail = f"if_exists {command.if_exists} is not supported by this version"
@@ -229,7 +247,7 @@ class Dispatch:
         return self._told(answer, command.run_id)
 
     async def _change_status(self, entry: Entry, command: Command) -> Refusal | None:
-        target, run_id = _TARGETS[type(command)], getattr(command, "run_id", "")
+        target, run_id = _TARGETS[type(command)], _run_id(entry, command)
         outcome, json = "", b""
         if isinstance(command, RunComplete):
             outcome, json = "output", command.output.encode()
@@ -263,7 +281,7 @@ class Dispatch:
         """Hold a command whose name is unknown here for a moment, then let others have it."""
         entry = held.entry
         since = command.unknown_since or entry.sent_at
-        run_id = getattr(command, "run_id", "") or run_id_of_entry(entry.stream, entry.id)
+        run_id = _run_id(entry, command)
         if entry.sent_at - since > self._context.config.unknown_after_ms:
             await self._give_up(held, command, run_id, name)
             return
@@ -271,10 +289,7 @@ class Dispatch:
         pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(command.tries, 16), _LONGEST_BACKOFF_MS)
         with anyio.move_on_after(pause_ms / 1_000):
             await self._drained.wait()
-        again = structs.replace(command, tries=command.tries + 1, unknown_since=since)
-        if isinstance(again, RunStart) and not again.run:
-            again = structs.replace(again, run_id=run_id)
-        await self._put_back(entry, again, run_id=run_id)
+        await self._put_back(entry, command, tries=command.tries + 1, unknown_since=since)
 
     async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:
         """Nobody has known the name for too long: an existing run is stalled, a start is buried."""
@@ -294,13 +309,19 @@ class Dispatch:
         self._context.log.warning("unknown_name_given_up", name=name, run_id=run_id)
 
     async def _put_back(
-        self, entry: Entry, command: Command, *, due: str = "", run_id: str = ""
+        self, entry: Entry, command: Command, *, due: str = "", **changed: str | int
     ) -> None:
-        words = encode_command(command)
-        # Timers are a set: two equal commands for the same moment are two, told apart by this.
-        own = [*words, "put_back", entry.id]
-        timer = encode_timer(self._context.keys.queue_of(entry.stream), own) if due else b""
-        run_id = run_id or getattr(command, "run_id", "")
+        """Send *entry* again, at once or when *due*, with all its fields and what has changed."""
+        fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
+        run_id = _run_id(entry, command)
+        if run_id:
+            changed["run_id"] = run_id  # so that the run of a start does not depend on its entry
+        if due:
+            # Timers are a set: two equal commands for the same moment are told apart by this.
+            changed["put_back"] = entry.id
+        fields |= {name.encode(): str(value).encode() for name, value in changed.items()}
+        words = [word.decode() for pair in fields.items() for word in pair]
+        timer = encode_timer(self._context.keys.queue_of(entry.stream), words) if due else b""
         await self._recording.put_back(entry, words, due=due, timer=timer, run_id=run_id)
         if due:
             self._context.alarm.set(max(int(due) - entry.sent_at, 0))
@@ -309,16 +330,23 @@ class Dispatch:
         """Tell whether *entry* has waited for its run for longer than any delay explains."""
         return await self._recording.age_ms(entry) > self._context.config.not_found_after_ms
 
-    async def _bury(self, entry: Entry, reason: str, detail: str) -> None:
-        if await self._recording.bury(entry, reason, detail):
+    async def _bury(self, entry: Entry, reason: str, detail: str, deliveries: int = 1) -> None:
+        if await self._recording.bury(entry, reason, detail, deliveries=deliveries):
             self._context.log.warning(
                 "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
             )
 
 
+def _run_id(entry: Entry, command: Command) -> str:
+    """Return the run that *command* is about, made from its id or its entry if it names none."""
+    if isinstance(command, RunStart | RunCreate):
+        return command.run or run_id_of_entry(entry.stream, entry.id)
+    return command.run_id
+
+
 def _reason(command: Command, refusal: Refusal) -> tuple[str, str]:
     """Return the word and the sentence for the dead letter of a refused command."""
-    run_id = getattr(command, "run_id", "") or getattr(command, "run", "")
+    run_id = command.run if isinstance(command, RunStart | RunCreate) else command.run_id
     match refusal.word:
         case "NOTFOUND":
             return "run_not_found", f"run {run_id!r} does not exist"

@@ -57,11 +57,24 @@ def configure_logs(level: str, *, json: bool | None = None, stream: TextIO = sys
 class LogObserver:
     """Logs what a driver does; sets the alarm for the timers that its turns arm."""
 
-    def __init__(self, log: Logger, alarm: TimerAlarm, idle: Callable[..., None]) -> None:
-        """Write to *log*, which is bound to one run; report waiting to *idle*."""
+    def __init__(
+        self,
+        log: Logger,
+        alarm: TimerAlarm,
+        idle: Callable[..., None],
+        progress: Callable[[], None] | None,
+    ) -> None:
+        """Write to *log*, which is bound to one run; report waiting to *idle*, turns to *progress*."""
         self._log = log
         self._alarm = alarm
-        self.idle = idle
+        self._progress = progress
+        self._idle = idle
+
+    def idle(self, *, is_idle: bool) -> None:
+        """Pass on that the run waits; what waits has killed nobody."""
+        if self._progress is not None:
+            self._progress()
+        self._idle(is_idle=is_idle)
 
     def attempt_begun(self, attempt: LocalAttempt) -> None:
         """Log at debug: this happens for every step."""
@@ -81,6 +94,8 @@ class LogObserver:
 
     def turn_taken(self, turn: Turn, answer: Turned) -> None:
         """Log the end of the run, set the alarm."""
+        if self._progress is not None and answer.word in {"OK", "END"}:
+            self._progress()
         for decision in turn.decisions:
             if decision.delay_ms is not None:
                 self._alarm.set(decision.delay_ms)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from functools import partial
+
 import anyio
 
 from askel import StoreError
 from askel.state import GROUP, Connection, Entry, Recording, Scripts
 from askeld.context import WorkerContext
+from askeld.renewal import Held
 
 _COUNT = 100
 _FORGET_EVERY = 60
@@ -22,12 +26,23 @@ class Reclaim:
         connection: Connection,
         recording: Recording,
         streams: list[str],
+        poisoned: Callable[[Entry, int], Awaitable[bool]],
     ) -> None:
-        """Sweep *streams* for entries that nobody has renewed for ``claim_idle_ms``."""
+        """Sweep *streams* for entries that nobody has renewed for ``claim_idle_ms``.
+
+        Args:
+            context: Of the worker.
+            connection: The way to Redis.
+            recording: The scripts.
+            streams: What the worker serves.
+            poisoned: Buries an entry that was delivered too often; False if it must not be.
+        """
         self._connection = connection
         self._scripts = Scripts(connection)
         self._recording = recording
         self._streams = streams
+        self._poisoned = poisoned
+        self._suspect = anyio.Semaphore(1)
         self._config = context.config
         self._work = context.work
         self._log = context.log
@@ -76,34 +91,70 @@ class Reclaim:
             self._cursors[stream],
             "COUNT",
             min(_COUNT, room),
+            "JUSTID",
         )
         self._cursors[stream] = reply[0].decode()
         found = 0
-        for item in reply[1]:
-            # Redis 6.2 shows an entry that was deleted while pending as nothing, and keeps it.
-            if item is None or item[0] is None:
-                continue
-            entry = Entry(stream, item[0].decode(), tuple(item[1] or ()))
+        for entry_id in reply[1]:
+            entry = Entry(stream, entry_id.decode())
             if self._work.is_new(entry):
                 found += 1
-                await self._take_over(entry)
+                self._work.begin(entry, partial(self._admit, await self._deliveries(entry)))
         return found
 
-    async def _take_over(self, entry: Entry) -> None:
-        deliveries = await self._deliveries(entry)
-        if deliveries > self._config.max_deliveries:
-            detail = f"delivered {deliveries} times, and each time its worker died"
-            if await self._recording.bury(entry, "poison", detail, deliveries=deliveries):
-                self._log.error("command_poisoned", entry_id=entry.id, stream=entry.stream)
-            return
-        self._log.info("entry_reclaimed", entry_id=entry.id, deliveries=deliveries)
-        self._work.begin(entry)
-
     async def _deliveries(self, entry: Entry) -> int:
+        """Return how often *entry* was delivered; claiming it (JUSTID) does not count."""
         reply = await self._connection.send(
             "XPENDING", entry.stream, GROUP, entry.id, entry.id, 1, self._recording.consumer
         )
         return int(reply[0][3]) if reply else 1
+
+    async def _admit(self, deliveries: int, held: Held) -> bool:
+        """Read the entry, and tell whether it is to be worked on.
+
+        One that has been delivered as often as allowed is poison. Whatever was at work beside the
+        poison looks like it; so in their last delivery entries are worked on one at a time, and
+        only the one that kills its worker then is counted on.
+        """
+        limit = self._config.max_deliveries
+        if deliveries >= limit:
+            read = await self._recording.deliver(held.entry, deliveries)
+            if read is None or await self._poisoned(read, deliveries):
+                return False
+        if deliveries + 1 >= limit and not await self._alone(held):
+            return False
+        read = await self._recording.deliver(held.entry, deliveries + 1)
+        if read is None:
+            return False
+        held.entry = read
+        self._log.info("entry_reclaimed", entry_id=read.id, deliveries=deliveries + 1)
+        return True
+
+    async def _alone(self, held: Held) -> bool:
+        """Wait until no other suspect is at work; False when this process stops before."""
+        admitted = False
+
+        async def give_up() -> None:
+            await self._stopping.wait()
+            tasks.cancel_scope.cancel()
+
+        self._work.idle(is_idle=True)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(give_up)
+                await self._suspect.acquire()
+                admitted = True
+                tasks.cancel_scope.cancel()
+        finally:
+            self._work.idle(is_idle=False)
+        if admitted:
+
+            def let_next() -> None:
+                held.progress = None
+                self._suspect.release()
+
+            held.progress = let_next
+        return admitted
 
     async def _forget_the_dead(self) -> None:
         """Remove consumers that have long been gone and hold nothing: names are never reused."""

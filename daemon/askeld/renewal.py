@@ -27,7 +27,8 @@ class Held(msgspec.Struct):
     """One entry this process works on, and whose authority to renew it by.
 
     ``field`` and ``nonce`` name the owner of a run or the nonce of an attempt; while ``field`` is
-    empty, being pending for this consumer is enough.
+    empty, being pending for this consumer is enough. ``progress`` is told when the work has done
+    what an entry that kills its worker never does.
     """
 
     entry: Entry
@@ -36,6 +37,7 @@ class Held(msgspec.Struct):
     field: str = ""
     holder_key: str = ""
     nonce: str = ""
+    progress: Callable[[], None] | None = None
     lost: Callable[[], None] | None = None
     news: Callable[[Renewed], None] | None = None
 
@@ -62,8 +64,10 @@ class Leases:
         return held
 
     def release(self, held: Held) -> None:
-        """Keep it no longer."""
-        self._held.pop((held.entry.stream, held.entry.id), None)
+        """Keep it no longer, unless the entry was taken anew meanwhile."""
+        place = held.entry.stream, held.entry.id
+        if self._held.get(place) is held:
+            del self._held[place]
 
     def older_than(self, seconds: float) -> list[Held]:
         """Return what has been kept for longer than *seconds* since it was taken or renewed."""

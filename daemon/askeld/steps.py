@@ -5,7 +5,16 @@ from __future__ import annotations
 import anyio
 from msgspec import structs
 
-from askel.state import TERMINAL, Attempts, Begun, Refusal, Renewed
+from askel.state import (
+    TERMINAL,
+    Attempts,
+    Begun,
+    Entry,
+    Refusal,
+    Renewed,
+    SerializedError,
+    codec,
+)
 from askel.wire import StepExecute, encode_command, encode_timer, wire_duration_ms
 from askel.workflow import LocalAttempt, Outcome, RetryPolicy, StepDefinition
 from askeld.actors import wait_out
@@ -67,6 +76,29 @@ class StepCommands:
         if outcome is not None:
             await self._complete(held, command, attempt, begun, outcome)
         return None
+
+    async def poison(
+        self, entry: Entry, command: StepExecute, detail: str, deliveries: int
+    ) -> None:
+        """Bury a command that killed its workers; its step fails, and whoever waits is told."""
+        while True:
+            answer = await self._attempts.poison(
+                entry,
+                command.run_id,
+                command.step_name,
+                error=codec.encode(SerializedError(message=detail, name="PoisonStep")),
+                detail=detail,
+                deliveries=deliveries,
+            )
+            if not isinstance(answer, Refusal):
+                break
+            if answer.word != "BUSY":
+                return
+            await wait_out(answer)
+        self._context.log.error(
+            "step_poisoned", run_id=command.run_id, step=command.step_name, entry_id=entry.id
+        )
+        self._nudges.tell(answer, command.run_id)
 
     def _not_begun(self, refusal: Refusal, command: StepExecute) -> Refusal | None:
         if refusal.word in {"LOST", "GONE"}:

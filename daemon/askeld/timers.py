@@ -45,7 +45,8 @@ class TimerLoop:
                 queue, words = decode_timer(member)
                 stream = self._keys.commands(queue)
             except (CommandError, ValueError):
-                stream, words = self._keys.commands_default, [*_GARBAGE]
+                stream = self._keys.commands_default
+                words = [*_GARBAGE, "timer", member.decode(errors="backslashreplace")]
                 self._log.warning("timer_unreadable")
             calls.append((member, stream, words))
         if calls:

@@ -42,10 +42,10 @@ class Work:
         """Tell whether *entry* is not being worked on here."""
         return entry not in self._leases
 
-    def begin(self, entry: Entry) -> None:
-        """Begin work on *entry*."""
+    def begin(self, entry: Entry, admit: Callable[[Held], Awaitable[bool]] | None = None) -> None:
+        """Begin work on *entry*, if and when *admit* says so; it is held from now on."""
         assert self._group is not None
-        self._group.start_soon(self._work_on, self._leases.hold(entry))
+        self._group.start_soon(self._work_on, self._leases.hold(entry), admit)
 
     async def wait_for_room(self) -> None:
         """Return when at least one more entry may be begun."""
@@ -64,10 +64,13 @@ class Work:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
-    async def _work_on(self, held: Held) -> None:
+    async def _work_on(self, held: Held, admit: Callable[[Held], Awaitable[bool]] | None) -> None:
         assert self._handle is not None
         try:
-            await self._handle(held)
+            if admit is None or await admit(held):
+                await self._handle(held)
         finally:
+            if held.progress is not None:
+                held.progress()
             self._leases.release(held)
             self._tell()

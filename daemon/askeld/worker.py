@@ -94,7 +94,7 @@ class Worker:
         common: dict[str, Any] = {
             "consumer": name,
             "lease_ms": config.lease_ms,
-            "robbed_limit": config.max_deliveries,
+            "robbed_limit": config.max_deliveries - 1,
             "clock_offset_ms": config.clock_offset_ms,
             "reach": reach,
         }
@@ -109,7 +109,9 @@ class Worker:
             self._connect(blocking_s, "askel-nudge"), keys, name, self._actors
         )
         self._timers = TimerLoop(Timers(scripts, keys, **common), keys, context.alarm, self._log)
-        self._reclaim = Reclaim(context, commands, recording, self._consumer.streams)
+        self._reclaim = Reclaim(
+            context, commands, recording, self._consumer.streams, self._dispatch.poisoned
+        )
         self._renewal = Renewal(
             leases=self._leases,
             connection=config.url,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -167,3 +168,115 @@ async def foreign_twice(run: Run, data: Any) -> Any:
     """Leave the work to a worker in another language, and wait for another that never comes."""
     await run.do("pack", "packOrder", data, queue="rust", retries=0)
     return await run.do("ship", "shipOrder", data, queue="nobody")
+
+
+@app.step(retries=0)
+def thread_at_gate(data: Any, ctx: StepContext) -> str:
+    """Wait in a thread for a file of the run's name; leave another when it is over."""
+    folder = Path(os.environ["ASKEL_TEST_GATES"])
+    while not (folder / ctx.run_id).exists():
+        time.sleep(0.005)
+    (folder / f"{ctx.run_id}.done").touch()
+    return "late"
+
+
+@app.step(retries=3, retry_delay="10ms")
+async def fail_at_gate(path: str, ctx: StepContext) -> str:
+    """Wait for a file, fail once, then succeed."""
+    await wait_for_file(path)
+    if ctx.attempt == 1:
+        raise ConnectionError("once")
+    return "passed"
+
+
+@app.workflow
+async def fails_at_gate(run: Run, path: str) -> str:
+    """Do a step that fails once when a file is there."""
+    return await run.do("gate", fail_at_gate, path)
+
+
+class Worse(BaseException):
+    """What `except Exception` does not catch."""
+
+
+@app.step(retries=0)
+async def exits(data: Any) -> None:
+    """Call what ends a program."""
+    raise SystemExit(3)
+
+
+@app.step(retries=0)
+async def cancels_itself(data: Any) -> None:
+    """Raise what looks like a cancellation from outside."""
+    raise asyncio.CancelledError
+
+
+@app.step(retries=0)
+def not_an_exception(data: Any) -> None:
+    """Raise a BaseException, in a thread."""
+    raise Worse("worse")
+
+
+@app.step(retries=0)
+def stops_iterating(data: Any) -> None:
+    """Raise what no coroutine may."""
+    raise StopIteration("over")
+
+
+@app.step(retries=0, timeout="10ms")
+async def too_slow(data: Any) -> None:
+    """Never end."""
+    await anyio.sleep_forever()
+
+
+@app.step(retries=3)
+async def wants_text(data: str) -> str:
+    """Take only text."""
+    return data
+
+
+@app.workflow
+async def raises(run: Run) -> None:
+    """Fail of its own."""
+    raise LookupError("nothing there")
+
+
+@app.workflow
+async def returns_an_object(run: Run) -> Any:
+    """Return what JSON cannot carry."""
+    return object()
+
+
+@app.workflow
+async def awaits_the_world(run: Run) -> None:
+    """Await what only a step may."""
+    await asyncio.sleep(0)
+
+
+@app.workflow
+async def sends_poison(run: Run) -> str:
+    """Send to a queue what kills whoever takes it, and live with that."""
+    try:
+        await run.do("poison", "die_again", queue="warehouse", retries=9, retry_delay="0ms")
+    except Exception as error:
+        return str(error)
+    return "it lived"
+
+
+@app.workflow
+async def dies_here(run: Run, retries: int) -> None:
+    """Take down the process that drives the run."""
+    await run.do("it", die, retries=retries, retry_delay="0ms")
+
+
+@app.workflow
+async def kills(run: Run) -> None:
+    """Take the process down before any step."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.workflow
+async def many_gates(run: Run, paths: list[str]) -> None:
+    """Wait for one file after another."""
+    for path in paths:
+        await run.do("gate", wait_for_file, path, retries=20)

@@ -133,7 +133,10 @@ class Deployment:
     async def until(
         self, run_id: str, status: str | tuple[str, ...] = TERMINAL, timeout: float = 15
     ) -> RunRecord:
-        """Wait until the run has one of the statuses; return its record, judged."""
+        """Wait until the run has one of the statuses; return its record, judged.
+
+        That its driver has let go of a run that somebody else ended is for `quiet` to see.
+        """
         wanted = (status,) if isinstance(status, str) else status
 
         async def there() -> bool:
@@ -145,7 +148,7 @@ class Deployment:
             error.add_note(str(await self.record(run_id)))
             error.add_note(str(await leftovers(self.client, self.prefix)))
             raise
-        return await check_run(self.client, self.prefix, run_id)
+        return await check_run(self.client, self.prefix, run_id, settled=False)
 
     async def until_step(self, run_id: str, name: str, *statuses: str, timeout: float = 10) -> None:
         """Wait until the step has one of the statuses."""

@@ -6,7 +6,6 @@ accepts is written down here. `violations` is pure, so that it can be shown plan
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -50,7 +49,7 @@ class RunRecord:
     #: (status, seq) of the run's events, in order; None when they are not looked at.
     events: list[tuple[str, int]] | None = None
     #: Ids of the entries that are on a stream of commands.
-    queued: frozenset[str] = frozenset()
+    queued: frozenset[str] = field(default=frozenset(), compare=False)
 
     @property
     def status(self) -> str:
@@ -75,8 +74,13 @@ class RunRecord:
         return "\n".join(lines)
 
 
-def violations(record: RunRecord) -> list[str]:
-    """Return one sentence per broken promise, each beginning with its name; empty if all hold."""
+def violations(record: RunRecord, *, settled: bool = True) -> list[str]:
+    """Return one sentence per broken promise, each beginning with its name; empty if all hold.
+
+    Args:
+        record: What there is of the run.
+        settled: Whether whoever drove a run that has ended must have noticed.
+    """
     if not record.entries:
         return ["history: there is none"]
     found = list(_entry_shapes(record))
@@ -96,7 +100,8 @@ def violations(record: RunRecord) -> list[str]:
     found += _timers(record)
     found += _signals(record)
     found += _indexes(record)
-    found += _control(record)
+    if settled or record.status not in TERMINAL:
+        found += _control(record)
     if record.events is not None:
         found += _events(record)
     return found
@@ -287,57 +292,68 @@ def _events(record: RunRecord) -> Iterator[str]:
 # Reading and judging what a server holds.
 
 
-async def read_record(
-    client: redis.asyncio.Redis, prefix: str, run_id: str, *, events: bool = True
-) -> RunRecord:
-    """Return all that the server holds of one run."""
-    run = _texts(await client.hgetall(f"{prefix}:run:{run_id}"))
-    raw = await client.lrange(f"{prefix}:history:{run_id}", 0, -1)
-    entries = [json.loads(item) for item in raw]
-    listed = [name.decode() for name in await client.lrange(f"{prefix}:steps:{run_id}", 0, -1)]
-    recorded = [e["name"] for e in entries if e.get("t") == "step" and "name" in e]
-    steps = {}
-    for name in dict.fromkeys([*listed, *recorded]):
-        if fields := _texts(await client.hgetall(f"{prefix}:step:{run_id}:{name}")):
-            steps[name] = fields
-    names = ["", *(f"status:{s}" for s in RUN_STATUSES), f"workflow:{run.get('workflow')}"]
-    keys = [f"{prefix}:runs:{name}".rstrip(":") for name in names]
-    scores = [await client.zscore(key, run_id) for key in keys]
-    lock = await client.get(f"{prefix}:lock:{run_id}")
+_READ = """
+local p, id = KEYS[1], ARGV[1]
+local names, steps = redis.call('LRANGE', p .. ':steps:' .. id, 0, -1), {}
+for i, name in ipairs(names) do steps[i] = redis.call('HGETALL', p .. ':step:' .. id .. ':' .. name) end
+local run = redis.call('HGETALL', p .. ':run:' .. id)
+local workflow = redis.call('HGET', p .. ':run:' .. id, 'workflow') or ''
+local indexes = {}
+for i = 2, #ARGV do
+  local index = string.gsub(ARGV[i], '%%w', function() return workflow end)
+  indexes[i - 1] = redis.call('ZSCORE', p .. ':runs' .. index, id) or ''
+end
+local queued, token = '', redis.call('HGET', p .. ':ctl:' .. id, 'token')
+for i = 2, #KEYS do
+  if token and #redis.call('XRANGE', KEYS[i], token, token) > 0 then queued = token end
+end
+return { run, redis.call('HGETALL', p .. ':ctl:' .. id), redis.call('LRANGE', p .. ':history:' .. id, 0, -1),
+  names, steps, redis.call('GET', p .. ':lock:' .. id) or '', indexes, queued,
+  redis.call('XRANGE', p .. ':events', '-', '+') }
+"""
+"""Reads all of one run at one moment."""
+
+_INDEXES = ("", *(f":status:{status}" for status in RUN_STATUSES), ":workflow:%w")
+
+
+async def read_record(client: redis.asyncio.Redis, prefix: str, run_id: str) -> RunRecord:
+    """Return all that the server holds of one run, as it is at one moment."""
+    streams = await _streams(client, prefix)
+    answer = await client.eval(_READ, 1 + len(streams), prefix, *streams, run_id, *_INDEXES)
+    run, ctl, history, names, steps, lock, scores, queued, events = answer
+    listed = [name.decode() for name in names]
+    fields = {name: _texts(_pairs(flat)) for name, flat in zip(listed, steps, strict=True)}
+    told = [_texts(_pairs(flat)) for _, flat in events]
+    own = _texts(_pairs(run))
+    index_names = [name[1:].replace("%w", own.get("workflow", "")) for name in _INDEXES]
     return RunRecord(
         run_id,
-        run,
-        _texts(await client.hgetall(f"{prefix}:ctl:{run_id}")),
-        entries,
+        own,
+        _texts(_pairs(ctl)),
+        [json.loads(item) for item in history],
         listed,
-        steps,
-        None if lock is None else lock.decode(),
-        {n: s for n, s in zip(names, scores, strict=True) if s is not None},
-        (await _events_by_run(client, prefix)).get(run_id, []) if events else None,
-        frozenset(await queued_entries(client, prefix)),
+        {name: step for name, step in fields.items() if step},
+        lock.decode() or None,
+        {name: float(s) for name, s in zip(index_names, scores, strict=True) if s},
+        [(event["status"], int(event["seq"])) for event in told if event["run_id"] == run_id],
+        frozenset({queued.decode()} if queued else ()),
     )
 
 
-async def check_run(client: redis.asyncio.Redis, prefix: str, run_id: str) -> RunRecord:
+async def check_run(
+    client: redis.asyncio.Redis, prefix: str, run_id: str, *, settled: bool = True
+) -> RunRecord:
     """Return the record of a run that keeps every promise; AssertionError names what it breaks."""
     record = await read_record(client, prefix, run_id)
-    found = violations(record)
+    found = violations(record, settled=settled)
     assert not found, "\n".join([*found, str(record)])
     return record
 
 
 async def check_all(client: redis.asyncio.Redis, prefix: str) -> list[RunRecord]:
     """Return the records of all runs, each of which keeps every promise."""
-    events = await _events_by_run(client, prefix)
-    ids = [run_id.decode() for run_id in await client.zrange(f"{prefix}:runs", 0, -1)]
-    records = []
-    for run_id in ids:
-        record = await read_record(client, prefix, run_id, events=False)
-        record.events = events.get(run_id, [])
-        found = violations(record)
-        assert not found, "\n".join([*found, str(record)])
-        records.append(record)
-    return records
+    ids = await client.zrange(f"{prefix}:runs", 0, -1)
+    return [await check_run(client, prefix, run_id.decode()) for run_id in ids]
 
 
 async def leftovers(
@@ -371,26 +387,13 @@ async def leftovers(
     return found
 
 
-async def queued_entries(client: redis.asyncio.Redis, prefix: str) -> list[str]:
-    """Return the ids of all entries on the streams of commands."""
-    streams = await _streams(client, prefix)
-    found = [await client.xrange(stream) for stream in streams]
-    return [entry[0].decode() for entry in itertools.chain.from_iterable(found)]
-
-
 async def _streams(client: redis.asyncio.Redis, prefix: str) -> list[str]:
     pattern = f"{prefix}:commands*"
     return sorted([key.decode() async for key in client.scan_iter(match=pattern, count=1000)])
 
 
-async def _events_by_run(
-    client: redis.asyncio.Redis, prefix: str
-) -> dict[str, list[tuple[str, int]]]:
-    found: dict[str, list[tuple[str, int]]] = {}
-    for _, fields in await client.xrange(f"{prefix}:events"):
-        event = _texts(fields)
-        found.setdefault(event["run_id"], []).append((event["status"], int(event["seq"])))
-    return found
+def _pairs(flat: Sequence[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _texts(fields: Iterable[Any]) -> dict[str, str]:

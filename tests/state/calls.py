@@ -204,7 +204,8 @@ PROTOCOL = [
          "run_id": "r", "step_name": "s", "step_id": STEP_ID, "rpc_name": "f", "data": b"1",
          "retries": 2, "retry_delay": "5s"},
         {"OK": ([1, b"2", b"5s", b"1"], Begun(1, 2, "5s", b"1")), "SPENT": ([b"own"], Refusal("SPENT", detail="own")),
-         **refused("LOST", "NOTFOUND", "GONE", "CONFLICT", "SUSPENDED"), **BUSY_ANSWER},
+         **refused("LOST", "NOTFOUND", "GONE", "CONFLICT", "SUSPENDED"), **BUSY_ANSWER,
+         "TERMINAL": ([b"failed"], Refusal("TERMINAL", detail="failed"))},
     ),
     Case(
         "complete",
@@ -216,7 +217,8 @@ PROTOCOL = [
         {"group": "askeld", "entry": "5-1", "nonce": "n", "attempt": 2, "offset": 11, "run_id": "r",
          "step_name": "s", "status": "failed", "outcome": "error", "json": b"{}", "final": "0",
          "delay_ms": 40, "timer": b"timer", "retry...": ["type", "step.execute"]},
-        {"OK": ([b"own"], "own"), **refused("ALREADY", "GONE", "FENCED"), **BUSY_ANSWER},
+        {"OK": ([b"own"], "own"), **refused("ALREADY", "NOTFOUND", "GONE", "FENCED"), **BUSY_ANSWER,
+         "TERMINAL": ([b"failed"], Refusal("TERMINAL", detail="failed"))},
     ),
     Case(
         "due",

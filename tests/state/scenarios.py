@@ -431,6 +431,14 @@ async def _(w):
     return lambda: w.begin(entry)
 
 
+@answers("begin", "TERMINAL")
+async def _(w):
+    await w.run()
+    await w.service.update_run_status("r", "failed")
+    entry = await w.entry("type", "step.execute", queue="q")
+    return lambda: w.begin(entry)
+
+
 @answers("begin", "GONE")
 async def _(w):
     await w.service.set_step_result(await w.step(), 1)
@@ -482,6 +490,20 @@ async def _(w):
     retry = {"becomes": "failed", "json": b"{}", "final": False, "retry": ("type", "step.execute")}
     await w.complete(entry, **retry)
     return lambda: w.complete(entry, **retry)
+
+
+@answers("complete", "NOTFOUND")
+async def _(w):
+    entry = await w.entry("type", "step.complete")
+    return lambda: w.complete(entry, nonce="")
+
+
+@answers("complete", "TERMINAL")
+async def _(w):
+    await w.run()
+    await w.service.update_run_status("r", "failed")
+    entry = await w.entry("type", "step.complete")
+    return lambda: w.complete(entry, nonce="")
 
 
 @answers("complete", "GONE")

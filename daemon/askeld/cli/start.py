@@ -5,20 +5,33 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
+from typing import Any
 
 import anyio
 
-from askel import Client, InvalidOptionError, RunFailedError, RunStatus, WorkflowRun
+from askel import (
+    Client,
+    InvalidOptionError,
+    RunExistsError,
+    RunFailedError,
+    RunStatus,
+    WaitTimeoutError,
+    WorkflowRun,
+)
 from askel.wire import CommandError, decode_command
 from askeld.cli.arguments import (
     add_redis_options,
+    duration_argument,
     json_argument,
     load_app,
     required_url,
     service_for,
 )
 from askeld.cli.exits import Exit
-from askeld.cli.output import print_json
+from askeld.cli.output import one_line, print_json
+
+#: How long a run may go unnoticed before the person who waits for it is told.
+_WONDER_S = 3.0
 
 _EPILOGS = {
     "start": """\
@@ -29,7 +42,7 @@ examples:
     "run": """\
 examples:
   askel run onboarding '{"email": "a@b.c"}' --timeout 30s
-  askel run onboarding '{"email": "a@b.c"}' --app shop.workflows:app   (here, without a worker)
+  askel run onboarding '{"email": "a@b.c"}' --app shop:app   (here, without a worker)
 """,
     "send": """\
 examples:
@@ -59,7 +72,12 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument(
             "--id", default="", help="dedupes: started once however often it is sent"
         )
-        parser.add_argument("--if-exists", default="reject", choices=["reject", "return"])
+        parser.add_argument(
+            "--if-exists",
+            default="reject",
+            choices=["reject", "return"],
+            help="what to do if the run id is taken: refuse (the default), or take it for the same",
+        )
     if verb == "run":
         parser.add_argument("--timeout", metavar="TIME", help="give up waiting after this time")
         parser.add_argument("--app", metavar="MODULE:APP", help="run it in this process")
@@ -70,10 +88,13 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 async def _start(options: argparse.Namespace) -> int:
+    value = json_argument(options.input)
     async with Client(required_url(options), options.prefix) as client:
+        if options.if_exists == "reject":
+            await _refuse_taken(client, options.run_id)
         handle = await client.start(
             options.workflow,
-            json_argument(options.input),
+            value,
             run_id=options.run_id,
             id=options.id,
             if_exists=options.if_exists,
@@ -83,24 +104,63 @@ async def _start(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace) -> int:
+    value = json_argument(options.input)
+    # Read before anything is started: a mistake must not leave a run behind.
+    timeout = options.timeout and duration_argument("--timeout", options.timeout) / 1_000
     if options.app:
-        return await _run_here(options)
+        return await _run_here(options, value)
     async with Client(required_url(options), options.prefix) as client:
-        handle = await client.start(
-            options.workflow, json_argument(options.input), run_id=options.run_id
-        )
+        await _refuse_taken(client, options.run_id)
+        handle = await client.start(options.workflow, value, run_id=options.run_id)
         if not options.json:
             sys.stderr.write(f"run {handle.run_id}\n")
-        run = await client.wait(handle.run_id, options.timeout, must_exist=False)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(_wonder, client, handle.run_id, options.workflow)
+            run = await _ended(client, handle.run_id, options.workflow, timeout)
+            tasks.cancel_scope.cancel()
     return _report(run, as_json=options.json)
 
 
-async def _run_here(options: argparse.Namespace) -> int:
+async def _refuse_taken(client: Client, run_id: str | None) -> None:
+    """Refuse an id that is taken: the command would become a dead letter that nobody sees.
+
+    Raises:
+        RunExistsError: There is a run of that id.
+    """
+    if run_id is not None and await client.get_run(run_id) is not None:
+        raise RunExistsError(run_id)
+
+
+async def _ended(client: Client, run_id: str, workflow: str, timeout: float | None) -> WorkflowRun:
+    """Return the run when it has ended; where it has not even begun in time, say that."""
+    try:
+        return await client.wait(run_id, timeout, must_exist=False)
+    except WaitTimeoutError:
+        if await client.get_run(run_id) is None:
+            raise WaitTimeoutError(_untaken(run_id, workflow)) from None
+        raise
+
+
+def _untaken(run_id: str, workflow: str) -> str:
+    return (
+        f"no worker has taken run {run_id} yet: is one running that has workflow {workflow!r}, "
+        "on this Redis and prefix?"
+    )
+
+
+async def _wonder(client: Client, run_id: str, workflow: str) -> None:
+    """Say that no worker has taken the run, when that has lasted long enough to wonder."""
+    await anyio.sleep(_WONDER_S)
+    if await client.get_run(run_id) is None:
+        sys.stderr.write(f"{_untaken(run_id, workflow)}\n")
+
+
+async def _run_here(options: argparse.Namespace, value: Any) -> int:
     app = load_app(options.app)
     async with service_for(options) as service:
         run_id = options.run_id or service.ids.run_id()
         with suppress(RunFailedError):  # reported below, like every end of a run
-            await app.start(service, options.workflow, json_argument(options.input), run_id)
+            await app.start(service, options.workflow, value, run_id)
         run = await service.get_run(run_id)
     assert run is not None
     return _report(run, as_json=options.json)
@@ -113,7 +173,7 @@ def _report(run: WorkflowRun, *, as_json: bool) -> int:
     elif run.status is RunStatus.COMPLETED:
         print_json(run.output)
     else:
-        why = f": {run.error.message}" if run.error else ""
+        why = f": {one_line(run.error.message)}" if run.error else ""
         sys.stderr.write(f"askel run: run {run.id} {run.status}{why}\n")
     return Exit.OK if run.status is RunStatus.COMPLETED else Exit.ERROR
 

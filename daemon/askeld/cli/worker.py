@@ -12,8 +12,13 @@ from contextlib import asynccontextmanager
 import anyio
 import structlog
 
-from askel import App, AskelError, InvalidOptionError, duration_ms
-from askeld.cli.arguments import add_redis_options, load_app, required_url
+from askel import App, AskelError, InvalidOptionError
+from askeld.cli.arguments import (
+    add_redis_options,
+    duration_argument,
+    load_app,
+    required_url,
+)
 from askeld.cli.exits import Exit, exit_for
 from askeld.config import WorkerConfig
 from askeld.failpoints import failpoint
@@ -22,9 +27,9 @@ from askeld.worker import Worker
 
 EPILOG = """\
 examples:
-  askel worker shop.workflows:app
-  askel worker shop.workflows:app --queue warehouse --concurrency 50
-  REDIS_URL=redis://10.0.0.5:6379 python -m askeld shop.workflows:app
+  askel worker shop:app
+  askel worker shop:app --queue warehouse --concurrency 50
+  REDIS_URL=redis://10.0.0.5:6379 python -m askeld shop:app
 
 SIGTERM drains: nothing new is read, running steps end, the rest is handed back, exit 0.
 A second signal stops at once.
@@ -45,6 +50,8 @@ _COUNTS = {
     "max-deliveries": "deliveries of a command that kills its worker (5)",
 }
 
+_LEVELS = ("debug", "info", "warning", "error")
+
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     """Add the verb's options."""
@@ -61,14 +68,10 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         "--queue", action="append", metavar="NAME", help="serve this queue, too (repeatable)"
     )
     for name, line in _COUNTS.items():
-        parser.add_argument(f"--{name}", type=int, metavar="N", help=f"{line} [{_variable(name)}]")
+        parser.add_argument(f"--{name}", metavar="N", help=f"{line} [{_variable(name)}]")
     for name, (_, line) in _DURATIONS.items():
         parser.add_argument(f"--{name}", metavar="TIME", help=f"{line} [{_variable(name)}]")
-    parser.add_argument(
-        "--log-level",
-        choices=["debug", "info", "warning", "error"],
-        default=os.environ.get("ASKEL_LOG_LEVEL", "info"),
-    )
+    parser.add_argument("--log-level", choices=_LEVELS, help="what to log (info) [ASKEL_LOG_LEVEL]")
     parser.add_argument(
         "--allow-unsafe-redis", action="store_true", help="accept a Redis that evicts or is old"
     )
@@ -78,21 +81,17 @@ def _variable(name: str) -> str:
     return f"ASKEL_{name.replace('-', '_').upper()}"
 
 
-def config_from(options: argparse.Namespace, url: str) -> WorkerConfig:
-    """Return the settings: flag, else environment, else default."""
-    settings: dict[str, object] = {"url": url, "prefix": options.prefix}
+def config_from(options: argparse.Namespace, url: str, **defaults: int) -> WorkerConfig:
+    """Return the settings: flag, else environment, else *defaults*, else those of WorkerConfig."""
+    settings: dict[str, object] = {**defaults, "url": url, "prefix": options.prefix}
     for name in _COUNTS:
-        text = _given(options, name)
+        where, text = given(options, name)
         if text is not None:
-            try:
-                settings[name.replace("-", "_")] = int(text)
-            except ValueError:
-                msg = f"{_variable(name)}={text!r} is no number"
-                raise InvalidOptionError(msg) from None
+            settings[name.replace("-", "_")] = _count(where, text)
     for name, (field, _) in _DURATIONS.items():
-        text = _given(options, name)
+        where, text = given(options, name)
         if text is not None:
-            settings[field] = duration_ms(text)
+            settings[field] = duration_argument(where, text)
     queues = options.queue or [q for q in os.environ.get("ASKEL_QUEUES", "").split(",") if q]
     settings["queues"] = ("", *queues)
     settings["allow_unsafe"] = options.allow_unsafe_redis
@@ -100,9 +99,32 @@ def config_from(options: argparse.Namespace, url: str) -> WorkerConfig:
     return WorkerConfig(**settings)  # type: ignore[arg-type]
 
 
-def _given(options: argparse.Namespace, name: str) -> str | None:
+def given(options: argparse.Namespace, name: str) -> tuple[str, str | None]:
+    """Return what was given for an option, and where: by its flag, else by its variable."""
     value = getattr(options, name.replace("-", "_"))
-    return os.environ.get(_variable(name)) if value is None else str(value)
+    if value is not None:
+        return f"--{name}", str(value)
+    return _variable(name), os.environ.get(_variable(name)) or None
+
+
+def _count(where: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        msg = f"{where} {text!r:.80} is no count: give 1 or more"
+        raise InvalidOptionError(msg)
+    return int(text)
+
+
+def log_level(options: argparse.Namespace) -> str:
+    """Return the log level of flag or environment.
+
+    Raises:
+        InvalidOptionError: The environment names one that does not exist.
+    """
+    level: str = options.log_level or os.environ.get("ASKEL_LOG_LEVEL") or "info"
+    if level not in _LEVELS:
+        msg = f"ASKEL_LOG_LEVEL {level!r:.80} is no level: give one of {', '.join(_LEVELS)}"
+        raise InvalidOptionError(msg)
+    return level
 
 
 def work(options: argparse.Namespace) -> int:
@@ -112,19 +134,19 @@ def work(options: argparse.Namespace) -> int:
         raise InvalidOptionError(msg)
     app = load_app(options.app)
     config = config_from(options, required_url(options))
-    configure_logs(options.log_level)
-    return serve(app, config)
+    configure_logs(log_level(options))
+    return serve(app, config, options.verb)
 
 
-def serve(app: App, config: WorkerConfig) -> int:
-    """Run a worker in this process; return its exit code."""
+def serve(app: App, config: WorkerConfig, verb: str) -> int:
+    """Run a worker in this process for *verb*; return its exit code."""
     log = structlog.get_logger()
     try:
         return anyio.run(_serve, app, config, log, backend_options={"use_uvloop": _has_uvloop()})
     except BaseExceptionGroup as group:
-        return _failed(log, group)
+        return _failed(log, verb, group)
     except AskelError as error:
-        return _failed(log, BaseExceptionGroup("", [error]))
+        return _failed(log, verb, BaseExceptionGroup("", [error]))
 
 
 async def _serve(app: App, config: WorkerConfig, log: structlog.BoundLogger) -> int:
@@ -158,7 +180,7 @@ async def _signals(stop: anyio.Event) -> AsyncIterator[anyio.Event]:
         tasks.cancel_scope.cancel()
 
 
-def _failed(log: structlog.BoundLogger, group: BaseExceptionGroup[BaseException]) -> int:
+def _failed(log: structlog.BoundLogger, verb: str, group: BaseExceptionGroup[BaseException]) -> int:
     """Say why the worker ended: one line for what we know, the whole for a mistake of ours."""
     known, unknown = group.split(AskelError)
     if unknown is not None:
@@ -169,7 +191,7 @@ def _failed(log: structlog.BoundLogger, group: BaseExceptionGroup[BaseException]
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, AskelError)
-    sys.stderr.write(f"askel worker: {error}\n")
+    sys.stderr.write(f"askel {verb}: {error}\n")
     return exit_for(error)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from askel.state.caller import GROUP, ProtocolCaller, Word, owner_to_nudge, refusal
 from askel.state.keys import Keys
+from askel.state.recording import dead_letter_words
 from askel.state.turns import Answer, Begun, Entry, Refusal, Renewed
 
 
@@ -89,7 +90,7 @@ class Attempts(ProtocolCaller):
             timer: The delayed command.
             retry: The fields of the command sent at once.
 
-        Refused with ALREADY, GONE, FENCED or BUSY.
+        Refused with ALREADY, GONE, FENCED or BUSY; without a nonce also NOTFOUND or TERMINAL.
         """
         k = self.keys
         answer = await self._ask(
@@ -119,7 +120,46 @@ class Attempts(ProtocolCaller):
                 *retry,
             ],
         )
-        return owner_to_nudge(answer, {"ALREADY", "GONE", "FENCED"})
+        return owner_to_nudge(answer, {"ALREADY", "NOTFOUND", "TERMINAL", "GONE", "FENCED"})
+
+    async def poison(
+        self,
+        entry: Entry,
+        run_id: str,
+        step_name: str,
+        *,
+        error: bytes,
+        detail: str,
+        deliveries: int,
+    ) -> str | Refusal:
+        """Bury a ``step.execute`` that killed its workers, and let its step fail for good.
+
+        Returns the owner to nudge (empty: none). Refused with GONE or BUSY.
+        """
+        k = self.keys
+        answer = await self._ask(
+            "poison",
+            [
+                *k.run_keys(run_id),
+                entry.stream,
+                k.step(run_id, step_name),
+                k.commands_default,
+                k.dead,
+            ],
+            [
+                GROUP,
+                entry.id,
+                self._offset,
+                run_id,
+                step_name,
+                error,
+                "poison",
+                detail,
+                deliveries,
+                *dead_letter_words(entry),
+            ],
+        )
+        return owner_to_nudge(answer, {"GONE"})
 
 
 class Timers(ProtocolCaller):

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Awaitable
 from typing import Any, Protocol
 
-import anyio
 import hiredis
 import redis.asyncio as aioredis
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -298,21 +297,15 @@ class ClientConnection:
             connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise StoreUnavailableError(f"cannot reach Redis: {error}") from error
-        is_clean = False
         try:
             await connection.send_command(*command)
             reply = await connection.read_response(disable_decoding=True)
-            is_clean = True
         except ResponseError as error:
-            is_clean = True
             raise _reply_error(_with_code(error)) from error
         except (RedisConnectionError, RedisTimeoutError) as error:
             raise UnknownOutcomeError(str(error)) from error
         finally:
-            with anyio.CancelScope(shield=True):
-                if not is_clean:  # a reply that is still to come must not be the next command's
-                    await connection.disconnect()
-                await self._pool.release(connection)
+            await self._pool.release(connection)
         return _as_resp2(str(command[0]).upper(), reply)
 
     async def close(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from askel.state.models import StepAttempt, StepStatus, from_ms
+from askel.state.models import StepAttempt, StepState, StepStatus, from_ms
 from askel.state.records import error_of
 
 
@@ -64,6 +64,7 @@ def _value(raw: msgspec.Raw) -> Any:
     return msgspec.json.decode(raw) if raw else None
 
 
+_SHARED = ("step_id", "rpc_name", "data", "retries", "retry_delay", "from_step_name")
 _STAMPS = {
     StepStatus.SCHEDULED: "scheduled_at",
     StepStatus.RUNNING: "running_at",
@@ -106,6 +107,16 @@ def fold_attempts(run_id: str, entries: Iterable[HistoryEntry]) -> list[StepAtte
         StepAttempt(step_name=name, attempt_count=number, **{**shared[name], **attempt})
         for (name, number), attempt in attempts.items()
     ]
+
+
+def is_complete(attempt: StepAttempt) -> bool:
+    """Tell whether the history alone says what the step of *attempt* is: once one was closed."""
+    return not attempt.step_id.endswith(":")
+
+
+def completed(attempt: StepAttempt, state: StepState) -> StepAttempt:
+    """Return an open *attempt* with what its step's hash says and the history does not yet."""
+    return msgspec.structs.replace(attempt, **{name: getattr(state, name) for name in _SHARED})
 
 
 def quoted(text: str) -> str:

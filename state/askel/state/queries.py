@@ -98,12 +98,15 @@ class RunQueries:
                 "LRANGE", self.keys.steps(check_run_id(run_id)), 0, -1
             )
         ]
+        return [step for step in await self._read_steps(run_id, names) if step is not None]
+
+    async def _read_steps(self, run_id: str, names: list[str]) -> list[StepState | None]:
+        """Return the steps called *names*, None for one that there is not."""
         keys = [self.keys.step(run_id, name) for name in names]
         records = await asyncio.gather(*(self.connection.send("HGETALL", key) for key in keys))
         return [
-            read_step(name, fields_of(flat))
+            read_step(name, fields_of(flat)) if flat else None
             for name, flat in zip(names, records, strict=True)
-            if flat
         ]
 
     async def _members(

@@ -10,6 +10,8 @@ from askel.state.models import RunStatus
 from askel.state.moves import run_sources
 from askel.state.turns import Entry, Refusal
 
+_OF_DEAD_LETTERS = frozenset({b"reason", b"detail", b"stream", b"entry", b"deliveries", b"at"})
+
 
 class Recording(ProtocolCaller):
     """The scripts that apply, put back or bury a delivered command. They need no owner."""
@@ -127,13 +129,36 @@ class Recording(ProtocolCaller):
         return done(answer, {"GONE"}) is None
 
     async def bury(self, entry: Entry, reason: str, detail: str, *, deliveries: int = 1) -> bool:
-        """Move *entry* to the dead stream with all its fields; False if it was settled already."""
+        """Move *entry* to the dead stream with all its fields; False if it was settled already.
+
+        A field of its own that is called like one of a dead letter becomes ``command.{name}``.
+        """
         answer = await self._ask(
             "bury",
             [entry.stream, self.keys.dead],
-            [GROUP, entry.id, self._offset, reason, detail, deliveries, *entry.fields],
+            [
+                GROUP,
+                entry.id,
+                self._offset,
+                reason,
+                detail,
+                deliveries,
+                *dead_letter_words(entry),
+            ],
         )
         return bool(answer[0] == b"OK")
+
+    async def deliver(self, entry: Entry, count: int) -> Entry | None:
+        """Return *entry*, which this consumer has claimed, with its fields; None if it lost it.
+
+        From now on it counts as delivered *count* times.
+        """
+        answer = await self._ask(
+            "deliver", [entry.stream], [GROUP, self.consumer, entry.id, count]
+        )
+        if done(answer, {"LOST"}) is not None:
+            return None
+        return Entry(entry.stream, entry.id, tuple(answer[1]))
 
     async def drop(self, entry: Entry) -> None:
         """Settle *entry*, whose command was applied before."""
@@ -143,6 +168,15 @@ class Recording(ProtocolCaller):
         """Return how long ago *entry* was added, by the server's clock."""
         answer = await self._ask("drop", [entry.stream], [GROUP, entry.id, self._offset, "0"])
         return int(answer[1])
+
+
+def dead_letter_words(entry: Entry) -> list[bytes]:
+    """Return the fields of *entry*; those called like one of a dead letter get a prefix."""
+    words = list(entry.fields)
+    for place in range(0, len(words), 2):
+        if words[place] in _OF_DEAD_LETTERS:
+            words[place] = b"command." + words[place]
+    return words
 
 
 def create_call(

@@ -46,7 +46,7 @@ class RunLock:
             other systems, and have them refuse a smaller one.
     """
 
-    __slots__ = ("_lost", "fence", "holder", "run_id")
+    __slots__ = ("_lost", "_released", "fence", "holder", "run_id")
 
     def __init__(self, run_id: str, holder: str, fence: int) -> None:
         """Describe the lock that *holder* was given."""
@@ -54,6 +54,16 @@ class RunLock:
         self.holder = holder
         self.fence = fence
         self._lost = False
+        self._released = False
+
+    @property
+    def released(self) -> bool:
+        """Whether the body is over: a task that it started may take the lock anew."""
+        return self._released
+
+    def mark_released(self) -> None:
+        """Remember that the body is over."""
+        self._released = True
 
     @property
     def lost(self) -> bool:
@@ -74,7 +84,7 @@ def holder_for(owner: object, run_id: str) -> str:
     lock = _held.get({}).get((id(owner), run_id))
     if lock is None:
         return ""
-    if lock.lost:
+    if lock.lost or lock.released:
         raise LockLostError(run_id)
     return lock.holder
 
@@ -100,7 +110,7 @@ async def hold_run_lock(
     """
     held = _held.get({})
     key = (id(owner), run_id)
-    if key in held:
+    if key in held and not held[key].released:
         raise NestedLockError(run_id)
     fence, sent_at = await _acquire(scripts, keys, run_id, holder, ttl_ms, wait_s)
     lock = RunLock(run_id, holder, fence)
@@ -118,6 +128,7 @@ async def hold_run_lock(
             tg.cancel_scope.cancel()
     finally:
         _held.reset(reset)
+        lock.mark_released()
         await _release(scripts, keys, lock)
     if failure is not None:
         raise failure
@@ -159,19 +170,21 @@ async def _keep(
 ) -> None:
     """Renew *lock* every third of its lease; at the local deadline cancel *scope*."""
     lease_s = ttl_ms / 1_000
+    asked_at = sent_at
     while True:
         deadline = sent_at + lease_s * _MARGIN
-        await anyio.sleep_until(min(sent_at + lease_s / 3, deadline))
+        await anyio.sleep_until(min(asked_at + lease_s / 3, deadline))
         asked_at = anyio.current_time()
         kept = False
-        with anyio.move_on_after(max(deadline - asked_at, 0)):
+        with anyio.move_on_after(deadline - asked_at):
             try:
                 answer, _ = await scripts.insist(
                     "renew_lock", [keys.lock(lock.run_id)], [lock.holder, ttl_ms], patience_s=None
                 )
                 kept = answer[0] == b"OK"
             except StoreError:
-                continue  # asked again until the deadline decides
+                if asked_at < deadline:
+                    continue  # asked again until the deadline decides
         if not kept:
             lock.mark_lost()
             scope.cancel()

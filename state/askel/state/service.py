@@ -15,8 +15,10 @@ from askel.state.arguments import as_status, raise_refusal, serialized
 from askel.state.connection import connect
 from askel.state.history import (
     HistoryEntry,
+    completed,
     decode_entries,
     fold_attempts,
+    is_complete,
     started_body,
     status_body,
 )
@@ -149,7 +151,7 @@ class RedisWorkflowService(StepMethods, RunQueries):
         if inline:
             fields += ["inline", "true"]
         if graph_hash:
-            fields += ["graphHash", graph_hash]
+            fields += ["graphHash", check_name(graph_hash, "graph hash")]
         if deterministic:
             fields += ["deterministic", "true"]
         if planned_steps is not None:
@@ -177,8 +179,18 @@ class RedisWorkflowService(StepMethods, RunQueries):
         return read_run(fields_of(flat)) if flat else None
 
     async def get_run_history(self, run_id: str) -> list[StepAttempt]:
-        """Return one record per attempt of each step, in the order in which they began."""
-        return fold_attempts(run_id, await self.get_history_entries(run_id))
+        """Return one record per attempt of each step, in the order in which they began.
+
+        Read from the history; what it does not say yet of a step whose first attempt is still
+        open (its data and options) is taken from the step.
+        """
+        attempts = fold_attempts(run_id, await self.get_history_entries(run_id))
+        names = [attempt.step_name for attempt in attempts if not is_complete(attempt)]
+        steps = dict(zip(names, await self._read_steps(run_id, names), strict=True))
+        return [
+            attempt if (step := steps.get(attempt.step_name)) is None else completed(attempt, step)
+            for attempt in attempts
+        ]
 
     async def get_history_entries(self, run_id: str) -> list[HistoryEntry]:
         """Return everything that happened to the run, in order, as it was recorded."""

@@ -70,13 +70,13 @@ class StepMethods:
             codec.encode(data),
         ]
         if rpc_name is not None:
-            fields += ["rpcName", rpc_name]
+            fields += ["rpcName", check_name(rpc_name, "rpc name")]
         if options.retries is not None:
             fields += ["retries", options.retries]
         if options.retry_delay is not None:
             fields += ["retryDelay", delay_text(options.retry_delay)]
         if from_step_name is not None:
-            fields += ["fromStepName", from_step_name]
+            fields += ["fromStepName", check_name(from_step_name)]
         answer = await self._write(
             "insert_step",
             [

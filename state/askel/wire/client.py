@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from askel.durations import Duration, duration_ms
-from askel.errors import RunFailedError
+from askel.errors import InvalidOptionError, RunFailedError
 from askel.names import check_name, check_run_id
 from askel.state import (
     IdSource,
@@ -105,10 +105,13 @@ class Client:
         Sent again with the same *run_id* or *id* it starts nothing twice.
 
         Raises:
-            PayloadError, InvalidNameError: Nothing was sent.
+            PayloadError, InvalidNameError, InvalidOptionError: Nothing was sent.
             StoreUnavailableError: Nothing was sent.
             UnknownOutcomeError: It may have been sent; call again with the same *run_id*.
         """
+        if if_exists not in {"reject", "return"}:
+            msg = f"if_exists={if_exists!r} is not supported: use 'reject' or 'return'"
+            raise InvalidOptionError(msg)
         command = RunStart(
             workflow=check_name(workflow, "workflow name"),
             input=codec.encode(input).decode(),
@@ -127,6 +130,7 @@ class Client:
     async def signal(self, run_id: str, name: str, data: Any = None, *, id: str = "") -> None:
         """Send a signal to a run; with an *id* it is recorded once however often it is sent."""
         text = codec.encode(data).decode()
+        check_name(name, "signal name")
         await self._queue.send(RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id))
 
     async def cancel(self, run_id: str, reason: str = "") -> None:

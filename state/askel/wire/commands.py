@@ -220,6 +220,10 @@ def decode_command(fields: Sequence[bytes], *, limit: int = codec.MAX_PAYLOAD) -
     given = dict(zip(texts[::2], texts[1::2], strict=True))
     if len(given) != len(texts) // 2:
         raise CommandError("invalid_command", "a field is given twice")
+    if given.get("v", "1") != str(VERSION):  # first: another version may have other fields
+        shown = ascii(given["v"][:64]).strip("'")
+        detail = f"v {shown} is not known here; this is v {VERSION}"
+        raise CommandError("unknown_version", detail)
     try:
         command: Command = msgspec.convert(given, Command, strict=False)
     except msgspec.ValidationError as error:
@@ -231,8 +235,6 @@ def decode_command(fields: Sequence[bytes], *, limit: int = codec.MAX_PAYLOAD) -
 
 
 def _check(command: Command, given: dict[str, str], limit: int) -> None:
-    if command.v != VERSION:
-        raise CommandError("unknown_version", f"v {command.v} is not known here; this is v 1")
     if len(command.id) > _MAX_ID:
         raise CommandError("invalid_command", f"id is longer than {_MAX_ID} characters")
     try:

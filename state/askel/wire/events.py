@@ -112,7 +112,7 @@ class RunWaiter:
                 last = entry.decode()
                 fields = fields_of(flat)
                 if fields.get("status", b"").decode() in _ENDS:
-                    for event in self._waiting.get(fields["run_id"].decode(), ()):
+                    for event in self._waiting.get(fields.get("run_id", b"").decode(), ()):
                         event.set()
 
     async def _newest(self) -> str:

@@ -1,5 +1,6 @@
 -- acquire_lock: take the run lock with the next fence; asked again by its holder it answers the same.
--- A lock that would outlive any lease (the server's clock went backwards) counts as expired.
+-- A lock that would outlive any lease, the longest usual one and the last that was given (the
+-- server's clock went backwards), counts as expired.
 -- KEYS run ctl lock
 -- ARGV holder lease_ms longest_ms
 -- OK fence | BUSY pttl | NOTFOUND
@@ -11,8 +12,10 @@ local current = redis.call('GET', lock)
 if current == holder then return { 'OK', tonumber(redis.call('HGET', ctl, 'fence')) } end
 if current then
   local pttl = redis.call('PTTL', lock)
-  if pttl <= tonumber(longest_ms) then return { 'BUSY', pttl } end
+  local given_ms = tonumber(redis.call('HGET', ctl, 'lock_ms') or '0')
+  if pttl <= math.max(tonumber(longest_ms), given_ms) then return { 'BUSY', pttl } end
 end
 local fence = redis.call('HINCRBY', ctl, 'fence', 1)
+redis.call('HSET', ctl, 'lock_ms', lease_ms)
 redis.call('SET', lock, holder, 'PX', lease_ms)
 return { 'OK', fence }

@@ -26,6 +26,7 @@ end
 local seq = redis.call('RPUSH', history, opened(at, body))
 change({ run = run, events = KEYS[7] }, from, KEYS[8], run_id, target, at, seq, json ~= '' and { outcome, json } or {})
 if TERMINAL[target] then
+  if entry == '' then disown(ctl, lock, x[2]) return { 'OK', '' } end   -- by whoever holds the token
   if x[2] and x[4] ~= '1' then redis.call('HSET', ctl, 'nudged', '1') return { 'OK', x[2] } end
   return { 'OK', '' }
 end

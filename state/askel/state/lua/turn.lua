@@ -30,8 +30,8 @@ if x[3] ~= turn then
   if x[4] == nonce then return answer('OK', x[3], redis.call('LLEN', history)) end
   return { 'CONFLICT' }
 end
-local pttl = busy(lock, owner, owner)
-if pttl then return { 'BUSY', pttl } end
+local holder = redis.call('GET', lock)
+if holder and holder ~= owner then return { 'BUSY', redis.call('PTTL', lock) } end
 local n_results = tonumber(ARGV[13])
 local found, settled, i = check_results(n_results, 14)
 if not found then return { 'CONFLICT' } end
@@ -63,6 +63,6 @@ if fin ~= '' then
   disown(ctl, lock, owner)
   return { 'END' }
 end
-if not keep_lock and redis.call('GET', lock) == owner then redis.call('DEL', lock) end
+if holder and not keep_lock then redis.call('DEL', lock) end
 if length == seen + #entries then return { 'OK', turn + 1, length, at, {} } end
 return answer('OK', turn + 1, length)

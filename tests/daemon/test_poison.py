@@ -1,0 +1,152 @@
+"""What kills its worker each time ends as a dead letter; its neighbours finish."""
+
+import json
+import signal
+from contextlib import AsyncExitStack
+
+import pytest
+from tests.apps.parts import app
+from tests.helpers.forked import ForkedWorker
+from tests.helpers.waiting import wait_until
+
+#: After two deaths the third worker buries what killed them.
+FAST = ("--lease", "200ms", "--claim-idle", "300ms", "--max-deliveries", "2")
+
+
+async def feed_workers(deployment, directory, deaths, over):
+    """Start workers one after another, each after the death of the last; return how many died.
+
+    The last one lives, and is stopped when *over* holds.
+    """
+    died = 0
+    async with AsyncExitStack() as stack:
+        while True:
+            worker = ForkedWorker(
+                "tests.apps.parts:app",
+                redis_url=deployment.url,
+                prefix=deployment.prefix,
+                directory=directory,
+                args=("--queue", "warehouse", *FAST),
+            )
+            await stack.enter_async_context(worker)
+
+            async def either(worker=worker):
+                return worker.returncode is not None or await over()
+
+            await wait_until(either, 20, worker.tail)
+            if worker.returncode is None:
+                return died
+            assert worker.returncode == -signal.SIGKILL, worker.tail()
+            died += 1
+            assert died <= deaths, f"{died} workers died"
+
+
+async def test_a_poison_step_command_is_buried_and_its_step_has_failed(deployment, tmp_path):
+    """Two workers die of it, no third; whoever drives the run is told."""
+    for number in range(5):
+        await deployment.send("run.start", workflow="queued", input=number, run_id=f"n{number}")
+    await deployment.send("run.create", workflow="w", run_id="d")
+    await deployment.send(
+        "step.execute", "warehouse", run_id="d", step_name="s", rpc_name="die_again"
+    )
+
+    async def over():
+        return await deployment.client.xlen(f"{deployment.prefix}:dead") == 1
+
+    assert await feed_workers(deployment, tmp_path, 2, over) == 2
+    async with deployment.worker(app, queues=("", "warehouse")):
+        for number in range(5):
+            await deployment.until(f"n{number}", "completed")
+        await deployment.quiet(dead=1)
+        record = await deployment.until("d", "running")
+    (letter,) = await deployment.dead_letters()
+    assert letter["reason"] == "poison"
+    assert letter["type"] == "step.execute"
+    assert letter["deliveries"] == "2"
+    assert record.path("s") == ["running 1", "lost 1", "running 2", "lost 2"]
+    assert record.steps["s"]["status"] == "failed"
+    assert json.loads(record.steps["s"]["error"])["name"] == "PoisonStep"
+
+
+async def test_a_workflow_goes_on_after_a_poison_step_of_a_queue(deployment, tmp_path):
+    """It sees a failed step, like any other; nothing waits for ever."""
+    await deployment.send("run.start", workflow="sends_poison", run_id="r")
+
+    async def over():
+        return await deployment.status("r") == "completed"
+
+    assert await feed_workers(deployment, tmp_path, 2, over) == 2
+    async with deployment.worker(app, queues=("", "warehouse")):
+        await deployment.quiet(dead=1)
+    record = await deployment.until("r", "completed")
+    assert "its worker died" in json.loads(record.run["output"])
+
+
+@pytest.mark.parametrize(("retries", "deaths"), [(0, 1), (3, 4)])
+async def test_a_local_step_that_kills_is_bounded_by_its_retries(
+    deployment, tmp_path, retries, deaths
+):
+    """Each death is a lost attempt: the run fails when they are used up, and is never stuck."""
+    await deployment.send("run.start", workflow="dies_here", input=retries, run_id="r")
+    await deployment.send("run.start", workflow="one_step", input=1, run_id="neighbour")
+
+    async def over():
+        return await deployment.status("r") == "failed"
+
+    assert await feed_workers(deployment, tmp_path, deaths, over) == deaths
+    async with deployment.worker(app):
+        await deployment.until("neighbour", "completed")
+        await deployment.quiet(dead=0)
+    record = await deployment.until("r", "failed")
+    assert record.count("lost") == deaths
+    assert "AttemptLost" in record.steps["it"]["error"]
+
+
+async def test_workflow_code_that_kills_fails_its_run(deployment, tmp_path):
+    """No turn ever lands: after two deaths the run has failed, with its token as a dead letter."""
+    await deployment.send("run.start", workflow="kills", run_id="r")
+    await deployment.send("run.start", workflow="one_step", input=1, run_id="neighbour")
+
+    async def over():
+        return await deployment.status("r") == "failed"
+
+    assert await feed_workers(deployment, tmp_path, 2, over) == 2
+    async with deployment.worker(app):
+        await deployment.until("neighbour", "completed")
+        await deployment.quiet(dead=1)
+    (letter,) = await deployment.dead_letters()
+    assert (letter["reason"], letter["type"]) == ("poison", "run.start")
+    record = await deployment.until("r", "failed")
+    assert json.loads(record.run["error"])["name"] == "PoisonRun"
+
+
+async def test_a_run_whose_workers_die_of_other_things_is_not_poison(deployment, tmp_path):
+    """A token that outlives many workers is delivered many times; what counts is progress."""
+    gates = [tmp_path / f"gate{number}" for number in range(5)]
+    await deployment.send("run.start", workflow="many_gates", input=[*map(str, gates)], run_id="r")
+    for number, gate in enumerate(gates):
+        worker = ForkedWorker(
+            "tests.apps.parts:app",
+            redis_url=deployment.url,
+            prefix=deployment.prefix,
+            directory=tmp_path,
+            args=FAST,
+        )
+        async with worker:
+            await wait_until(lambda: begun(deployment, number), 20, worker.tail)
+            gate.touch()
+            await deployment.until_step("r", key(number), "succeeded")
+            # and is killed in the next step
+    async with deployment.worker(app, max_deliveries=2):
+        record = await deployment.until("r", "completed")
+        await deployment.quiet(dead=0)
+    assert record.count("succeeded") == 5
+
+
+def key(number):
+    return f"gate#{number}" if number else "gate"
+
+
+async def begun(deployment, number):
+    step = await deployment.step("r", key(number))
+    return step.get("status") in {"running", "succeeded"}

@@ -1,0 +1,205 @@
+"""A name that a worker lacks is a rolling deploy: the command waits for who has it, for a time."""
+
+import json
+
+import pytest
+from tests.apps.parts import app, nothing
+from tests.helpers.waiting import wait_until
+
+from askel import App
+from askel.state import run_id_of_command
+
+LONG = {"unknown_after_ms": 60_000}
+
+
+def only_steps():
+    """The app of a deploy that has the steps but not yet the workflows."""
+    half = App("half")
+    half.steps.update(app.steps)
+    return half
+
+
+@pytest.mark.parametrize("fields", [{}, {"run_id": "r"}, {"id": "order-1"}])
+async def test_a_start_goes_back_until_a_worker_has_the_workflow(deployment, fields):
+    """It is tried again and again without being a fault, and its run is started once."""
+    async with deployment.worker(nothing, **LONG) as lacking:
+        await deployment.send("run.start", workflow="one_step", input=1, **fields)
+        await wait_until(lambda: len(lacking.logged("unknown_name")) >= 3)
+        assert await deployment.runs() == []
+        async with deployment.worker(app, **LONG):
+            (run_id,) = await wait_until(deployment.runs)
+            await deployment.until(run_id, "completed")
+            await deployment.quiet(dead=0)
+        assert not lacking.logged("command_dead_lettered")
+    tries = [record["tries"] for record in lacking.logged("unknown_name")]
+    assert tries == list(range(1, len(tries) + 1))
+    if fields.get("id"):
+        assert run_id == run_id_of_command("order-1")
+
+
+async def test_more_refusals_than_deaths_are_allowed_are_no_poison(deployment):
+    """A command that many workers lack is not mistaken for one that kills them."""
+    async with deployment.worker(app, max_deliveries=2, linger_ms=0):
+        await deployment.send("run.start", workflow="rests", input="150ms", run_id="r")
+        await deployment.until_step("r", "rest", "scheduled")
+    async with deployment.worker(only_steps(), max_deliveries=2, **LONG) as lacking:
+        await deployment.until_step("r", "rest", "succeeded")
+        await wait_until(lambda: len(lacking.logged("unknown_name", run_id="r")) >= 4)
+        async with deployment.worker(app, max_deliveries=2):
+            await deployment.until("r", "completed")
+            await deployment.quiet(dead=0)
+
+
+@pytest.mark.parametrize("fields", [{"run_id": "r"}, {"id": "order-1"}, {}])
+async def test_a_started_run_survives_workers_that_lack_its_code(deployment, fields):
+    """Its token is passed on: the run is neither lost nor started a second time."""
+    stream = deployment.stream()
+    async with deployment.worker(app, queues=("warehouse",)):
+        pass
+    entry = await deployment.send("run.start", workflow="waits_for_nobody", input=1, **fields)
+    # A worker starts the run and dies: its entry stays pending.
+    async with deployment.worker(with_nobody(), lease_ms=5_000, claim_idle_ms=6_000) as first:
+        (run_id,) = await wait_until(deployment.runs)
+        await deployment.until_step(run_id, "never", "scheduled")
+        await deployment.client.xclaim(stream, "askeld", "a-dead-one", 0, [entry])
+        await wait_until(lambda: first.logged("entry_lost"))
+        # Workers without the code find it.
+        async with deployment.worker(nothing, **LONG) as lacking:
+            await wait_until(lambda: len(lacking.logged("unknown_name")) >= 2)
+    async with deployment.worker(with_nobody(), queues=("", "nobody")):
+        await deployment.until(run_id, "completed")
+        await deployment.quiet(dead=0)
+    assert await deployment.runs() == [run_id]
+
+
+def with_nobody():
+    later = App("later")
+
+    @later.step
+    async def late(data: int) -> int:
+        return data
+
+    @later.workflow
+    async def waits_for_nobody(run, data: int) -> int:
+        return await run.do("never", "late", data, queue="nobody")
+
+    return later
+
+
+async def test_a_start_that_nobody_can_serve_is_kept_in_the_end(deployment):
+    """After `unknown_after` it is a dead letter that says what to deploy."""
+    async with deployment.worker(nothing, unknown_after_ms=200):
+        await deployment.send("run.start", workflow="one_step", input=7, run_id="r", tenant="t")
+        (letter,) = await deployment.dead_letters()
+        await deployment.quiet(dead=1)
+    assert letter["reason"] == "unknown_workflow"
+    assert "no worker has 'one_step'" in letter["detail"]
+    assert (letter["input"], letter["run_id"], letter["tenant"]) == ("7", "r", "t")
+    assert await deployment.runs() == []
+
+
+async def test_a_step_goes_back_until_a_worker_has_the_function(deployment):
+    """The step is not begun, no attempt is spent."""
+    async with deployment.worker(nothing, **LONG) as lacking:
+        await deployment.send("run.create", workflow="w", run_id="d")
+        await deployment.until("d", "running")
+        await deployment.send("step.execute", run_id="d", step_name="s", rpc_name="echo", data=1)
+        await wait_until(lambda: len(lacking.logged("unknown_name")) >= 3)
+        assert await deployment.step("d", "s") == {}
+        async with deployment.worker(app, **LONG):
+            await deployment.until_step("d", "s", "succeeded")
+            await deployment.quiet(dead=0)
+    record = await deployment.until("d", "running")
+    assert record.path("s") == ["running 1", "succeeded 1"]
+
+
+async def test_a_step_that_nobody_can_execute_stalls_its_run(deployment):
+    """The command is kept, the run says why it stands still, and goes on after `run.resume`."""
+    async with deployment.worker(nothing, unknown_after_ms=200):
+        await deployment.send("run.create", workflow="w", run_id="d")
+        await deployment.until("d", "running")
+        await deployment.send("step.execute", run_id="d", step_name="s", rpc_name="echo", data=1)
+        record = await deployment.until("d", "stalled")
+        (letter,) = await deployment.dead_letters()
+        await deployment.quiet(dead=1)
+    assert letter["reason"] == "unknown_step"
+    assert "no worker has 'echo'" in json.loads(record.run["error"])["message"]
+    async with deployment.worker(app):
+        await deployment.send("run.resume", run_id="d")
+        await deployment.until("d", "running")
+        await deployment.send("step.execute", run_id="d", step_name="s", rpc_name="echo", data=1)
+        await deployment.until_step("d", "s", "succeeded")
+        await deployment.send("run.complete", run_id="d")
+        record = await deployment.until("d", "completed")
+        await deployment.quiet(dead=1)
+    assert "error" not in record.run
+
+
+async def test_a_run_whose_workflow_nobody_has_any_more_is_stalled_and_resumed(deployment):
+    """An existing run is never thrown away: it waits for its code and for `run.resume`."""
+    async with deployment.worker(app, linger_ms=0):
+        await deployment.send("run.start", workflow="rests", input="20ms", run_id="r")
+        await deployment.until_step("r", "rest", "scheduled")
+    async with deployment.worker(only_steps(), unknown_after_ms=150):
+        record = await deployment.until("r", "stalled")
+        await deployment.quiet(dead=0)
+    assert "no worker has 'rests'" in json.loads(record.run["error"])["message"]
+    async with deployment.worker(app):
+        await deployment.send("run.resume", run_id="r")
+        record = await deployment.until("r", "completed")
+        await deployment.quiet(dead=0)
+    assert "error" not in record.run
+    assert list(record.steps) == ["before", "rest", "after"]
+
+
+@pytest.mark.parametrize("fields", [{"run_id": "r"}, {"id": "order-1"}, {}])
+async def test_a_started_run_is_stalled_not_thrown_away_with_its_start(deployment, fields):
+    """Its token is the start itself; given up, the run is stalled and can be resumed."""
+    stream = deployment.stream()
+    entry = await deployment.send("run.start", workflow="waits_for_nobody", input=1, **fields)
+    async with deployment.worker(with_nobody(), lease_ms=5_000, claim_idle_ms=6_000) as first:
+        (run_id,) = await wait_until(deployment.runs)
+        await deployment.until_step(run_id, "never", "scheduled")
+        await deployment.client.xclaim(stream, "askeld", "a-dead-one", 0, [entry])
+        await wait_until(lambda: first.logged("entry_lost"))
+        async with deployment.worker(nothing, unknown_after_ms=100):
+            await deployment.until(run_id, "stalled")
+    async with deployment.worker(with_nobody(), queues=("", "nobody")):
+        await deployment.send("run.resume", run_id=run_id)
+        await deployment.until(run_id, "completed")
+        await deployment.quiet(dead=0)
+
+
+async def test_a_suspended_run_that_nobody_knows_waits_for_its_resumption(deployment, tmp_path):
+    """Suspended is suspended: giving up on a name does not change that, nor go round in circles."""
+    async with deployment.worker(app, linger_ms=0):
+        await deployment.send("run.start", workflow="rests", input="1h", run_id="r")
+        await deployment.until_step("r", "rest", "scheduled")
+        await deployment.send("run.suspend", run_id="r")
+        await deployment.until("r", "suspended")
+        await wait_until(lambda: stream_empty(deployment))
+    async with deployment.worker(only_steps(), unknown_after_ms=100) as lacking:
+        await deployment.send("run.signal", run_id="r", name="hello")
+        await wait_until(lambda: lacking.logged("unknown_name_given_up"))
+        await wait_until(lambda: stream_empty(deployment))
+        await deployment.until("r", "suspended")
+        assert len(lacking.logged("unknown_name_given_up")) == 1
+    async with deployment.worker(app, clock_offset_ms=3_600_000):
+        await deployment.send("run.resume", run_id="r")
+        await deployment.until("r", "completed")
+
+
+async def stream_empty(deployment):
+    return not await deployment.client.xlen(deployment.stream())
+
+
+async def test_a_draining_worker_gives_back_what_it_cannot_serve_at_once(deployment):
+    """Not after the pause it would have made."""
+    async with deployment.worker(nothing, unknown_after_ms=600_000) as lacking:
+        await deployment.send("run.start", workflow="one_step", run_id="r", tries=12)
+        await wait_until(lambda: lacking.logged("unknown_name", tries=13))
+        assert lacking.reached["before_put_back"] == 0, "it pauses for 5 s"
+        await lacking.stopped()
+    async with deployment.worker(app):
+        await deployment.until("r", "completed", timeout=3)
+        await deployment.quiet(dead=0)
