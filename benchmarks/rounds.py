@@ -68,7 +68,11 @@ async def measure(benchmark: Benchmark, plan: Plan, tell: Tell) -> BenchmarkRepo
         scenario.name: _report(scenario, [measured[scenario.name] for measured in rounds])
         for scenario in scenarios
     }
-    ratios = {ratio.name: _quotient(ratio, rounds) for ratio in benchmark.ratios}
+    ratios = {
+        ratio.name: _quotient(ratio, rounds)
+        for ratio in benchmark.ratios
+        if all(_has(measured, place) for measured in rounds for place in (ratio.above, ratio.below))
+    }
     return BenchmarkReport(benchmark.line, reports, ratios)
 
 
@@ -89,6 +93,12 @@ def _report(scenario: Scenario, rounds: Sequence[Measured]) -> ScenarioReport:
         figures([measured.values for measured in rounds]),
         command_costs([measured.commands for measured in rounds]),
     )
+
+
+def _has(measured: dict[str, Measured], place: tuple[str, str]) -> bool:
+    """Tell whether a figure was measured: not every system says how much CPU a process used."""
+    scenario, name = place
+    return name in measured[scenario].values
 
 
 def _quotient(ratio: Ratio, rounds: Sequence[dict[str, Measured]]) -> Figure:

@@ -104,6 +104,10 @@ def _ratios() -> tuple[Ratio, ...]:
         for below in dict.fromkeys((floor, "floor-commit", "floor-ping")):
             name = f"{load} steps per {below.removeprefix('floor-')}"
             ratios.append(Ratio(name, (load, "steps_per_second"), (below, "per_second")))
+    # By the processor's time, not the clock's: what neighbours take away is not counted.
+    for load, floor in loads_and_floors:
+        name = f"{load} worker CPU per {floor.removeprefix('floor-')} client CPU"
+        ratios.append(Ratio(name, (load, "worker_cpu"), (floor, "client_cpu")))
     for below in ("floor-commit", "floor-ping"):
         name = f"one workflow alone in {below.removeprefix('floor-')}s alone"
         ratios.append(Ratio(name, ("workflow-1", "p50"), (below, "alone_p50")))

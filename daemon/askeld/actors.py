@@ -140,6 +140,8 @@ class Actors:
 
         held.news = news
         self._drivers[run_id] = driver
+        if held.progress is not None:
+            driver.poke()  # a suspect that waits says by an empty turn that it killed nobody
         if self._draining:
             driver.drain()
         try:

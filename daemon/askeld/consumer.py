@@ -90,16 +90,13 @@ class Consumer:
         """Read one batch and begin work on it; return how many entries that were."""
         if self._own_first:
             self._client_id = await self._id()
-            entries = await self._read("0")
-            self._own_first = False
-            fresh = [entry for entry in entries if self._work.is_new(entry)]
-            for entry in fresh:
-                self._work.begin(entry)
-            return len(fresh)
-        entries = await self._read(">")
-        for entry in entries:
+        entries = await self._read("0" if self._own_first else ">")
+        self._own_first = False
+        # A group that was made anew delivers again what is under way here.
+        fresh = [entry for entry in entries if self._work.is_new(entry)]
+        for entry in fresh:
             self._work.begin(entry)
-        return len(entries)
+        return len(fresh)
 
     async def _id(self) -> int | None:
         """Return the id by which the blocked read can be woken; None where nobody may ask."""

@@ -30,7 +30,7 @@ CONCURRENCY = 40
 #: Over how many seconds the runs are started: so there are always some in every phase.
 SPREAD_S = 2.0
 _READY_S = 20.0
-_DRAIN_S = 10.0
+_DRAIN_S = 5.0
 _LONGEST_LINE = 500
 # Becomes the worker by exec, after forking what kills it when the demonstration's process is gone
 # without a word: then the pipe, which is standard input, ends before a line came. Arguments: the
@@ -202,6 +202,7 @@ class Demo:
         self.run_ids: list[str] = []
         self._ids = SystemIds()
         self._killed_at_ms = 0
+        self._is_fit = False
 
     async def run(
         self, logs: Path, limit_s: float, show: Callable[[Progress], None]
@@ -211,7 +212,7 @@ class Demo:
         workers = Workers(self._url, self.prefix, self._example, logs, settings)
         service = RedisWorkflowService(self._url, key_prefix=self.prefix)
         async with service, Client(self._url, self.prefix) as client:
-            await service.init()  # Told by one error, not by the log of a worker.
+            self._is_fit = True
             with running(workers):
                 await workers.start(self._count)
                 began = time.monotonic()
@@ -291,8 +292,10 @@ class Demo:
     async def clean_up(self) -> None:
         """Remove everything this demonstration wrote, key by key as it knows them.
 
-        The workers must have ended.
+        The workers must have ended. A Redis that was refused has nothing of ours.
         """
+        if not self._is_fit:
+            return
         service = RedisWorkflowService(self._url, key_prefix=self.prefix)
         keys, send = service.keys, service.connection.send
         try:
@@ -336,7 +339,7 @@ def count_history(entries: Sequence[HistoryEntry]) -> Counter[str]:
             succeeded[entry.name] += entry.status == "succeeded"
             counts["retried"] += entry.status == "failed"
             counts["re_executed"] += entry.status == "lost"
-    counts["completed"] = ends[RunStatus.COMPLETED]
+    counts["completed"] = min(ends[RunStatus.COMPLETED], 1)
     counts["steps"] = sum(1 for name in names if succeeded[name])
     counts["attempts"] = begun.total()
     counts["lost"] = sum(1 for name in names if not succeeded[name]) + (ends.total() == 0)

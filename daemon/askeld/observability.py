@@ -68,13 +68,7 @@ class LogObserver:
         self._log = log
         self._alarm = alarm
         self._progress = progress
-        self._idle = idle
-
-    def idle(self, *, is_idle: bool) -> None:
-        """Pass on that the run waits; what waits has killed nobody."""
-        if self._progress is not None:
-            self._progress()
-        self._idle(is_idle=is_idle)
+        self.idle = idle
 
     def attempt_begun(self, attempt: LocalAttempt) -> None:
         """Log at debug: this happens for every step."""

@@ -150,8 +150,9 @@ class Reclaim:
         if admitted:
 
             def let_next() -> None:
-                held.progress = None
-                self._suspect.release()
+                if held.progress is not None:
+                    held.progress = None
+                    self._suspect.release()
 
             held.progress = let_next
         return admitted

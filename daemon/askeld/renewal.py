@@ -107,7 +107,8 @@ class Renewal:
     async def stop(self) -> None:
         """Stop the thread; the last thing a draining worker does."""
         self._stopped.set()
-        await anyio.to_thread.run_sync(self._thread.join, _STOP_S)
+        if self._thread.is_alive():
+            await anyio.to_thread.run_sync(self._thread.join, _STOP_S)
 
     def _main(self) -> None:
         asyncio.run(self._renew_until_stopped())

@@ -280,3 +280,17 @@ async def many_gates(run: Run, paths: list[str]) -> None:
     """Wait for one file after another."""
     for path in paths:
         await run.do("gate", wait_for_file, path, retries=20)
+
+
+@app.workflow
+async def waits_in(run: Run, where: tuple[str, str]) -> str:
+    """Wait for a file in a step of a queue, or here."""
+    queue, path = where
+    return await run.do("gate", "wait_for_file", path, queue=queue or None)
+
+
+@app.workflow
+async def blocks_in(run: Run, where: tuple[str, float]) -> str:
+    """Block the loop in a step of a queue, or here."""
+    queue, seconds = where
+    return await run.do("it", "block", seconds, queue=queue or None)

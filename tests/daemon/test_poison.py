@@ -10,7 +10,13 @@ from tests.helpers.forked import ForkedWorker
 from tests.helpers.waiting import wait_until
 
 #: After two deaths the third worker buries what killed them.
-FAST = ("--lease", "200ms", "--claim-idle", "300ms", "--max-deliveries", "2")
+FAST = {
+    "lease_ms": 150,
+    "claim_idle_ms": 250,
+    "sweep_ms": 20,
+    "max_deliveries": 2,
+    "queues": ("", "warehouse"),
+}
 
 
 async def feed_workers(deployment, directory, deaths, over):
@@ -26,7 +32,7 @@ async def feed_workers(deployment, directory, deaths, over):
                 redis_url=deployment.url,
                 prefix=deployment.prefix,
                 directory=directory,
-                args=("--queue", "warehouse", *FAST),
+                settings=FAST,
             )
             await stack.enter_async_context(worker)
 
@@ -130,7 +136,7 @@ async def test_a_run_whose_workers_die_of_other_things_is_not_poison(deployment,
             redis_url=deployment.url,
             prefix=deployment.prefix,
             directory=tmp_path,
-            args=FAST,
+            settings=FAST,
         )
         async with worker:
             await wait_until(lambda: begun(deployment, number), 20, worker.tail)

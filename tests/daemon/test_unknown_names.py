@@ -53,23 +53,25 @@ async def test_more_refusals_than_deaths_are_allowed_are_no_poison(deployment):
 @pytest.mark.parametrize("fields", [{"run_id": "r"}, {"id": "order-1"}, {}])
 async def test_a_started_run_survives_workers_that_lack_its_code(deployment, fields):
     """Its token is passed on: the run is neither lost nor started a second time."""
-    stream = deployment.stream()
-    async with deployment.worker(app, queues=("warehouse",)):
-        pass
-    entry = await deployment.send("run.start", workflow="waits_for_nobody", input=1, **fields)
-    # A worker starts the run and dies: its entry stays pending.
-    async with deployment.worker(with_nobody(), lease_ms=5_000, claim_idle_ms=6_000) as first:
-        (run_id,) = await wait_until(deployment.runs)
-        await deployment.until_step(run_id, "never", "scheduled")
-        await deployment.client.xclaim(stream, "askeld", "a-dead-one", 0, [entry])
-        await wait_until(lambda: first.logged("entry_lost"))
-        # Workers without the code find it.
-        async with deployment.worker(nothing, **LONG) as lacking:
-            await wait_until(lambda: len(lacking.logged("unknown_name")) >= 2)
+    run_id = await started_by_a_dead_worker(deployment, fields)
+    async with deployment.worker(nothing, **LONG) as lacking:
+        await wait_until(lambda: len(lacking.logged("unknown_name")) >= 2)
     async with deployment.worker(with_nobody(), queues=("", "nobody")):
         await deployment.until(run_id, "completed")
         await deployment.quiet(dead=0)
     assert await deployment.runs() == [run_id]
+
+
+async def started_by_a_dead_worker(deployment, fields):
+    """Start a run whose token is its start, still pending for a worker that is no more."""
+    entry = await deployment.send("run.start", workflow="waits_for_nobody", input=1, **fields)
+    async with deployment.worker(with_nobody(), lease_ms=500, claim_idle_ms=60_000) as first:
+        (run_id,) = await wait_until(deployment.runs)
+        await deployment.until_step(run_id, "never", "scheduled")
+        stream = deployment.stream()
+        await deployment.client.xclaim(stream, "askeld", "a-dead-one", 0, [entry])
+        await wait_until(lambda: first.logged("entry_lost"))
+    return run_id
 
 
 def with_nobody():
@@ -155,22 +157,16 @@ async def test_a_run_whose_workflow_nobody_has_any_more_is_stalled_and_resumed(d
 @pytest.mark.parametrize("fields", [{"run_id": "r"}, {"id": "order-1"}, {}])
 async def test_a_started_run_is_stalled_not_thrown_away_with_its_start(deployment, fields):
     """Its token is the start itself; given up, the run is stalled and can be resumed."""
-    stream = deployment.stream()
-    entry = await deployment.send("run.start", workflow="waits_for_nobody", input=1, **fields)
-    async with deployment.worker(with_nobody(), lease_ms=5_000, claim_idle_ms=6_000) as first:
-        (run_id,) = await wait_until(deployment.runs)
-        await deployment.until_step(run_id, "never", "scheduled")
-        await deployment.client.xclaim(stream, "askeld", "a-dead-one", 0, [entry])
-        await wait_until(lambda: first.logged("entry_lost"))
-        async with deployment.worker(nothing, unknown_after_ms=100):
-            await deployment.until(run_id, "stalled")
+    run_id = await started_by_a_dead_worker(deployment, fields)
+    async with deployment.worker(nothing, unknown_after_ms=100):
+        await deployment.until(run_id, "stalled")
     async with deployment.worker(with_nobody(), queues=("", "nobody")):
         await deployment.send("run.resume", run_id=run_id)
         await deployment.until(run_id, "completed")
         await deployment.quiet(dead=0)
 
 
-async def test_a_suspended_run_that_nobody_knows_waits_for_its_resumption(deployment, tmp_path):
+async def test_a_suspended_run_that_nobody_knows_waits_for_its_resumption(deployment):
     """Suspended is suspended: giving up on a name does not change that, nor go round in circles."""
     async with deployment.worker(app, linger_ms=0):
         await deployment.send("run.start", workflow="rests", input="1h", run_id="r")

@@ -2,14 +2,18 @@
 
 import json
 import signal
+from contextlib import suppress
 
 import anyio
 import pytest
+from redis import ResponseError
 from tests.apps.parts import JOURNEY, app
 from tests.helpers.daemon import Deployment
 from tests.helpers.forked import ForkedWorker
 from tests.helpers.history_checker import check_run
 from tests.helpers.waiting import wait_until
+
+from askel.state import load_scripts
 
 #: How often an uninterrupted `journey` gets to each point, at least; before_ and after_ each.
 JOURNEY_POINTS = {
@@ -32,7 +36,15 @@ OTHER_POINTS = {
     "garbage": ("bury",),
     "signalled": ("record",),
     "drained": ("requeue",),
+    "reclaimed": ("deliver",),
+    "poisonous": ("poison",),
 }
+#: Scripts that no process is killed at by name: they are the library's, or of a thread of its own.
+OF_OTHERS = {
+    *("acquire_lock", "release_lock", "renew_lock", "renew", "forget_consumer", "adopt"),
+    *("insert_step", "move_step", "finish_step", "retry_step", "update_run"),
+}
+CLAIMS_SOON = ("--lease", "100ms", "--claim-idle", "150ms")
 #: The second worker finds what the first one left soon after its death.
 RESCUE = {"lease_ms": 100, "claim_idle_ms": 150, "sweep_ms": 20, "queues": ("", "warehouse")}
 
@@ -46,7 +58,7 @@ def each(counts):
     ]
 
 
-def doomed(deployment, directory, point, *, of="parts:app", linger="0ms"):
+def doomed(deployment, directory, point, *, of="parts:app", linger="0ms", args=()):
     """A worker process that kills itself at the point."""
     module, _, attribute = of.partition(":")
     return ForkedWorker(
@@ -54,7 +66,7 @@ def doomed(deployment, directory, point, *, of="parts:app", linger="0ms"):
         redis_url=deployment.url,
         prefix=deployment.prefix,
         directory=directory,
-        args=("--queue", "warehouse", "--linger", linger),
+        args=("--queue", "warehouse", "--linger", linger, *args),
         failpoint=point,
     )
 
@@ -242,6 +254,46 @@ async def test_a_kill_while_a_run_is_handed_back(deployment, tmp_path, point):
     assert record.path("pack") == ["scheduled 1", "succeeded 1"]
 
 
+@pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["reclaimed"], 1)))
+async def test_a_kill_while_the_work_of_a_dead_worker_is_taken_over(deployment, tmp_path, point):
+    """Then the next one takes it over, and nothing of it is counted as poison."""
+    await deployment.send("run.start", workflow="one_step", input=1, run_id="r")
+    await pending_for_a_dead_one(deployment)
+    async with doomed(deployment, tmp_path, point, args=CLAIMS_SOON) as first:
+        await died(first)
+    async with deployment.worker(app, **RESCUE):
+        record = await deployment.until("r", "completed")
+        await deployment.quiet(dead=0)
+    assert record.path("only") == ["running 1", "succeeded 1"]
+
+
+@pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["poisonous"], 1)))
+async def test_a_kill_while_poison_is_buried(deployment, tmp_path, point):
+    """It is a dead letter once, and its step has failed once."""
+    await deployment.send("run.create", workflow="w", run_id="d")
+    async with deployment.worker(app):
+        await deployment.until("d", "running")
+    await deployment.send("step.execute", run_id="d", step_name="s", rpc_name="echo")
+    await pending_for_a_dead_one(deployment)
+    args = (*CLAIMS_SOON, "--max-deliveries", "1")
+    async with doomed(deployment, tmp_path, point, args=args) as first:
+        await died(first)
+    async with deployment.worker(app, **RESCUE, max_deliveries=1):
+        await deployment.quiet(dead=1)
+    record = await deployment.until("d", "running")
+    assert record.path("s") == []
+    (letter,) = await deployment.dead_letters()
+    assert letter["reason"] == "poison"
+
+
+async def pending_for_a_dead_one(deployment):
+    """Have the entries of the stream pending for a consumer that is no more."""
+    stream = deployment.stream()
+    with suppress(ResponseError):  # it exists already
+        await deployment.client.xgroup_create(stream, "askeld", "0", mkstream=True)
+    assert await deployment.client.xreadgroup("askeld", "a-dead-one", {stream: ">"})
+
+
 async def runs_that_ended(deployment):
     """Wait until there are runs and all have ended."""
     found = await wait_until(deployment.runs)
@@ -250,9 +302,7 @@ async def runs_that_ended(deployment):
     return found
 
 
-def test_every_script_of_the_daemon_has_a_point_that_was_killed_at():
+def test_every_script_of_the_daemon_has_a_point_that_is_killed_at():
     """A script that is added is added here."""
-    used = {"start", "activate", "turn", "requeue", "begin", "complete", "due", "fire", "record"}
-    used |= {"settle", "create_run", "put_back", "bury", "drop"}
     killed = set(JOURNEY_POINTS) | {name for names in OTHER_POINTS.values() for name in names}
-    assert killed == used | {"handler"}
+    assert killed - {"handler"} == set(load_scripts()) - OF_OTHERS

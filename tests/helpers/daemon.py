@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -150,6 +150,18 @@ class Deployment:
             raise
         return await check_run(self.client, self.prefix, run_id, settled=False)
 
+    async def until_completed(self, count: int, timeout: float = 20) -> int:
+        """Wait until at least *count* runs have completed; return how many have."""
+        completed = 0
+
+        async def there() -> bool:
+            nonlocal completed
+            completed = await self.client.zcard(f"{self.prefix}:runs:status:completed")
+            return completed >= count
+
+        await wait_until(there, timeout, lambda: f"{count} completed runs, not {completed}")
+        return completed
+
     async def until_step(self, run_id: str, name: str, *statuses: str, timeout: float = 10) -> None:
         """Wait until the step has one of the statuses."""
 
@@ -189,17 +201,6 @@ class Deployment:
 def deployment(redis: redis.asyncio.Redis, redis_url: str, prefix: str) -> Deployment:
     """The test's own prefix on its server."""
     return Deployment(redis, redis_url, prefix)
-
-
-async def all_of(*waits: Awaitable[Any]) -> None:
-    """Await all of them side by side."""
-
-    async def one(wait: Awaitable[Any]) -> None:
-        await wait
-
-    async with anyio.create_task_group() as tasks:
-        for wait in waits:
-            tasks.start_soon(one, wait)
 
 
 def _word(value: object) -> str | bytes:

@@ -15,16 +15,30 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any, Self
 
-import askeld.cli.worker
-from askeld.cli import main
 from tests.helpers.workers import WorkerProcess
+
+from askeld.cli import main
+from askeld.cli.arguments import load_app
+from askeld.cli.worker import serve
+from askeld.config import WorkerConfig
+from askeld.observability import configure_logs
 
 _context: ForkServerContext = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pytest", "tests.helpers.forked", "tests.apps.parts"])
 
 
 class ForkedWorker(WorkerProcess):
-    """A `WorkerProcess` without the time to start an interpreter; takes the same arguments."""
+    """A `WorkerProcess` without the time to start an interpreter; takes the same arguments.
+
+    Args:
+        app: As there.
+        settings: Fields of `WorkerConfig` for which there is no option.
+        options: As there.
+    """
+
+    def __init__(self, app: str, *, settings: Mapping[str, Any] | None = None, **options: Any):
+        super().__init__(app, **options)
+        self._settings = settings
 
     async def __aenter__(self) -> Self:
         arguments = self._command[self._command.index("worker") :]
@@ -32,7 +46,14 @@ class ForkedWorker(WorkerProcess):
             path.touch()  # whoever looks does not wait for the process
         process = _context.Process(
             target=_work,
-            args=(arguments, self._env, self._cwd, self.stdout_path, self.stderr_path),
+            args=(
+                arguments,
+                self._settings,
+                self._env,
+                self._cwd,
+                self.stdout_path,
+                self.stderr_path,
+            ),
         )
         process.start()
         self._process: Any = _Popen(process)
@@ -60,7 +81,12 @@ class _Popen:
 
 
 def _work(
-    arguments: Sequence[str], env: Mapping[str, str], cwd: Path, out: Path, err: Path
+    arguments: Sequence[str],
+    settings: Mapping[str, Any] | None,
+    env: Mapping[str, str],
+    cwd: Path,
+    out: Path,
+    err: Path,
 ) -> None:
     os.setsid()
     os.environ.clear()
@@ -70,7 +96,8 @@ def _work(
     for path, stream in ((os.devnull, 0), (out, 1), (err, 2)):
         flags = os.O_RDWR | os.O_CREAT | (os.O_TRUNC if stream else 0)
         os.dup2(os.open(path, flags, 0o600), stream)
-    sys.exit(main(arguments))
-
-
-_ = askeld.cli.worker  # imported for the server's sake
+    if settings is None:
+        sys.exit(main(arguments))
+    configure_logs("info")
+    config = WorkerConfig(url=env["REDIS_URL"], prefix=env["ASKEL_PREFIX"], **settings)
+    sys.exit(serve(load_app(arguments[1]), config, "worker"))

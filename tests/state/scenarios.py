@@ -530,6 +530,45 @@ async def _(w):
     return lambda: w.complete(entry)
 
 
+def poison(w, entry):
+    return w.attempts.poison(entry, "r", "s", error=b'{"message":"x"}', detail="why", deliveries=5)
+
+
+@answers("poison", "OK")
+async def _(w):
+    await w.run()
+    entry = await w.begun()
+    return lambda: poison(w, entry)
+
+
+@answers("poison", "GONE")
+async def _(w):
+    await w.run()
+    entry = await w.begun()
+    await w.complete(entry)
+    return lambda: poison(w, entry)
+
+
+@answers("poison", "BUSY")
+async def _(w):
+    await w.run()
+    entry = await w.begun()
+    await w.hold_lock()
+    return lambda: poison(w, entry)
+
+
+@answers("deliver", "OK")
+async def _(w):
+    entry = await w.entry("type", "x")
+    return lambda: w.recording.deliver(entry, 2)
+
+
+@answers("deliver", "LOST")
+async def _(w):
+    entry = await w.entry("type", "x", consumer="another")
+    return lambda: w.recording.deliver(entry, 2)
+
+
 def renewal(w, entry, nonce="own"):
     call = renew_call(
         w.keys, "me", entry, "r", field="owner", holder_key=w.keys.ctl("r"), nonce=nonce

@@ -24,6 +24,7 @@ SECOND = {
     "requeue": "LOST", "insert_step": "EXISTS", "move_step": "ALREADY", "finish_step": "ALREADY",
     "retry_step": "OK", "update_run": "ALREADY", "acquire_lock": "OK", "release_lock": "LOST",
     "renew_lock": "OK", "due": "OK", "fire": "OK", "drop": "OK", "forget_consumer": "OK", "renew": None,
+    "poison": "GONE", "deliver": None,
 }  # fmt: skip
 # Refusals that acknowledge the entry, or settle something, as the header says.
 SETTLES = {

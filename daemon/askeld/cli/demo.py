@@ -32,6 +32,8 @@ examples:
   askel demo
   askel demo --runs 1000 --json
 """
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_INTERRUPTED = 130
 _LIMIT_S = 55.0
 #: Runs per second that the slowest machine is expected to complete.
 _SLOWEST = 20
@@ -61,8 +63,6 @@ def _demo(options: argparse.Namespace) -> int:
         msg = f"--runs {options.runs}: give 2 to 100000"
         raise InvalidOptionError(msg)
     url = given_url(options)
-    for end in (signal.SIGTERM, signal.SIGHUP):  # They clean up like Ctrl-C, or workers are left.
-        signal.signal(end, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="askel-demo-") as folder:
         if url is not None:
             return anyio.run(_run, options, url, Path(folder), "your Redis")
@@ -71,6 +71,22 @@ def _demo(options: argparse.Namespace) -> int:
 
 
 async def _run(options: argparse.Namespace, url: str, folder: Path, where: str) -> int:
+    """Demonstrate; a signal is heeded by cleaning up, or workers and keys would be left."""
+    code = _INTERRUPTED
+    async with anyio.create_task_group() as tasks:
+
+        async def heed() -> None:
+            with anyio.open_signal_receiver(*_ENDS) as received:
+                async for _ in received:
+                    tasks.cancel_scope.cancel()
+
+        tasks.start_soon(heed)
+        code = await _demonstrate(options, url, folder, where)
+        tasks.cancel_scope.cancel()
+    return code
+
+
+async def _demonstrate(options: argparse.Namespace, url: str, folder: Path, where: str) -> int:
     console = Console(stderr=options.json)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH

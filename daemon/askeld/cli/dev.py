@@ -48,11 +48,11 @@ def _dev(options: argparse.Namespace) -> int:
     config = config_from(options, url or DEFAULT_URL, **_leases(options))
     configure_logs(log_level(options))
     if url:
-        _greet(app, "the Redis that --redis or REDIS_URL names")
+        _greet(app)
         return serve(app, config, options.verb)
     folder = _private_folder(Path(DEV_FOLDER))
     with EmbeddedServer(folder / "redis") as server, _recorded(folder / DEV_URL_FILE, server.url):
-        _greet(app, f"a private Redis at {server.url}", f"the data stays in {DEV_FOLDER}/redis")
+        _greet(app, server)
         return serve(app, msgspec.structs.replace(config, url=server.url), options.verb)
 
 
@@ -68,7 +68,8 @@ def _sample() -> App:
 
 def _private_folder(folder: Path) -> Path:
     """Make the folder for the data, which is nobody else's business: no user's, no repository's."""
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o700)
     ignore = folder / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n", encoding="utf-8")
@@ -87,14 +88,22 @@ def _recorded(path: Path, url: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-def _greet(app: App, where: str, afterwards: str = "") -> None:
+def _greet(app: App, private: EmbeddedServer | None = None) -> None:
+    """Say on standard error what can be done now, and where."""
+    where, by_hand, afterwards = "the Redis that --redis or REDIS_URL names", [], ""
+    if private is not None:
+        where = f"a private Redis at {private.url}"
+        option = "-s" if private.url.startswith("unix://") else "-u"
+        by_hand = [f"  redis-cli {option} {private.url.removeprefix('unix://')}"]
+        afterwards = f"; the data stays in {DEV_FOLDER}/redis"
     workflow = next(iter(sorted(app.workflows)), "WORKFLOW")
     lines = [
         f"{app.name} is served on {where}",
-        "in another terminal, in this directory:",
+        f"in another terminal, {'in this directory' if private else 'with the same Redis'}:",
         f"  {f'askel run {workflow} JSON':30} start a run and wait for its result",
         f"  {'askel ls':30} list runs",
         f"  {'askel history RUN':30} see everything that happened",
-        "; ".join(filter(None, ["Ctrl-C stops everything", afterwards])),
+        *by_hand,
+        f"Ctrl-C stops everything{afterwards}",
     ]
     sys.stderr.write("".join(f"{line}\n" for line in lines))

@@ -11,7 +11,7 @@ import msgspec
 
 from askel import RedisWorkflowService, RunNotFoundError, RunStatus, StepState, WorkflowRun
 from askel.state import HistoryEntry
-from askeld.cli.arguments import add_redis_options, service_for
+from askeld.cli.arguments import add_redis_options, reading
 from askeld.cli.exits import Exit
 from askeld.cli.output import clock_time, date_time, one_line, print_json, print_table, shown
 
@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 async def _list(options: argparse.Namespace) -> int:
-    async with service_for(options) as service:
+    async with reading(options) as service:
         page = await service.list_runs(
             workflow_name=options.workflow,
             status=options.status,
@@ -79,7 +79,7 @@ def _next_page(options: argparse.Namespace, cursor: str) -> str:
 
 
 async def _show(options: argparse.Namespace) -> int:
-    async with service_for(options) as service:
+    async with reading(options) as service:
         run = await _run(service, options.run)
         steps = await service.get_run_steps(options.run)
     if options.json:
@@ -112,7 +112,7 @@ def _step_row(step: StepState) -> tuple[str, ...]:
 
 
 async def _history(options: argparse.Namespace) -> int:
-    async with service_for(options) as service:
+    async with reading(options) as service:
         await _run(service, options.run)
         if options.json:
             key = service.keys.history(options.run)

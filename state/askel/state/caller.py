@@ -30,6 +30,7 @@ class ProtocolCaller:
         lease_ms: int = 10_000,
         robbed_limit: int = 5,
         clock_offset_ms: int = 0,
+        patience_s: float | None = None,
         reach: Callable[[str], None] | None = None,
     ) -> None:
         """Act as *consumer* of the group on the streams of *keys*.
@@ -41,6 +42,7 @@ class ProtocolCaller:
             lease_ms: How long an activation holds the run lock without giving it back.
             robbed_limit: How often a run may be taken from owners that made no progress.
             clock_offset_ms: Moves the server's clock as the scripts see it; for tests.
+            patience_s: How long a call insists on an answer after a failure; None: for ever.
             reach: Told before and after each script, by name; tests end the process there.
         """
         self._scripts = scripts
@@ -49,12 +51,13 @@ class ProtocolCaller:
         self._lease_ms = lease_ms
         self._robbed_limit = robbed_limit
         self._offset = clock_offset_ms
+        self._patience_s = patience_s
         self._reach = reach
 
     async def _ask(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Answer:
         if self._reach is not None:
             self._reach(f"before_{name}")
-        answer, _ = await self._scripts.insist(name, keys, args, patience_s=None)
+        answer, _ = await self._scripts.insist(name, keys, args, patience_s=self._patience_s)
         if self._reach is not None:
             self._reach(f"after_{name}")
         return answer

@@ -157,13 +157,15 @@ class MultiplexedConnection:
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
         replies = [link.issue(command) for command in packed]
         replies.append(link.issue(hiredis.pack_command(("PING",))))
-        for reply, command in zip(replies, [*commands, ("PING",)], strict=True):
-            try:
-                await reply
-            except StoreReplyError as error:
+        # All are awaited, so that the failure of one leaves no other unheard.
+        answers = await asyncio.gather(*replies, return_exceptions=True)
+        for answer, command in zip(answers, [*commands, ("PING",)], strict=True):
+            if isinstance(answer, StoreReplyError):
                 # A name that is refused, or a PING that may not be sent, make nothing useless.
-                if command[0] != "CLIENT" and error.code not in {"NOPERM", "MISCONF"}:
-                    raise
+                if command[0] != "CLIENT" and answer.code not in {"NOPERM", "MISCONF"}:
+                    raise answer
+            elif isinstance(answer, BaseException):
+                raise answer
 
     def lost(self, link: _Link) -> None:
         """Forget *link*, whose socket is gone; the next command opens another."""

@@ -193,7 +193,12 @@ class Scripts:
 
 
 def is_passing(error: StoreError) -> bool:
-    """Tell whether *error* passes by itself: a lost connection, a server that cannot write now."""
+    """Tell whether *error* passes by itself: a lost connection, a server that cannot write now.
+
+    A script that is missing although it was loaded just now was flushed in between.
+    """
+    if isinstance(error, ScriptMissingError):
+        return True
     if isinstance(error, StoreReplyError):
         return _PASSING.search(str(error)) is not None
     return isinstance(error, StoreUnavailableError | UnknownOutcomeError)

@@ -85,7 +85,7 @@ class RedisWorkflowService(StepMethods, RunQueries):
         self.scripts = Scripts(self.connection)
         self.clock_offset_ms = clock_offset_ms
         self._allow_unsafe = allow_unsafe
-        self._resend_s = resend_s
+        self.resend_s = resend_s
 
     async def __aenter__(self) -> Self:
         """Verify the connection and the server."""
@@ -167,7 +167,7 @@ class RedisWorkflowService(StepMethods, RunQueries):
             offset=self.clock_offset_ms,
             fields=fields,
         )
-        answer, resent = await self.scripts.insist(name, keys, args, patience_s=self._resend_s)
+        answer, resent = await self.scripts.insist(name, keys, args, patience_s=self.resend_s)
         same = answer[0] == b"EXISTS"  # the run was created for the same workflow and input
         if answer[0] == b"OK" or (same and (resent or if_exists == "return")):
             return run_id

@@ -42,7 +42,7 @@ class StepMethods:
     connection: Connection
     scripts: Scripts
     clock_offset_ms: int
-    _resend_s: float
+    resend_s: float
 
     async def insert_step_state(
         self,
@@ -186,7 +186,7 @@ class StepMethods:
         return holder_for(self, run_id)
 
     async def _write(self, name: str, keys: list[str], args: list[Word]) -> Answer:
-        answer, _ = await self.scripts.insist(name, keys, args, patience_s=self._resend_s)
+        answer, _ = await self.scripts.insist(name, keys, args, patience_s=self.resend_s)
         return answer
 
     def _step_keys(self, run_id: str, name: str) -> list[str]:

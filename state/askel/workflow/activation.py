@@ -30,6 +30,8 @@ from askel.workflow.replay import Reached, Replay, StepRecord
 
 #: Most decisions that one turn carries; a larger fan-out takes several turns.
 MAX_DECISIONS = 200
+#: Most outcomes that one turn carries: Lua cannot pass on some thousand values at once.
+MAX_RESULTS = 500
 _LOST = SerializedError(
     message="the process that ran this attempt stopped before it ended", name="AttemptLost"
 )
@@ -176,17 +178,20 @@ class Activation:
             hold: Begin nothing.
         """
         self._begun = []
+        self._results, later = self._results[:MAX_RESULTS], self._results[MAX_RESULTS:]
         if hold or self._stalled is not None or self._replay.status != "running":
             decisions = self._decide_held()
         else:
             decisions = self._decide()
             if self._stalled is not None:
                 decisions = self._decide_held()
-        end, outcome, json = self._end(passivate=passivate and not decisions)
+        end, outcome, json = "", "", b""
+        if not later:
+            end, outcome, json = self._end(passivate=passivate and not decisions)
         if not (decisions or self._results or end or forced):
             return None
         self._sent += 1
-        results, self._results = self._results, []
+        results, self._results = self._results, later
         self._landing = Turn(
             run_id=self.run_id,
             owner=self._owner,
@@ -252,7 +257,7 @@ class Activation:
     def _end(self, *, passivate: bool) -> tuple[str, str, bytes]:
         """Return how the activation ends with this turn, if it does: end, outcome field, JSON."""
         replay = self._replay
-        if self._stalled is not None:
+        if self._stalled is not None and not self.running:
             error = SerializedError(str(self._stalled), name=type(self._stalled).__name__)
             return "stalled", "error", codec.encode(error)
         if replay.done and replay.status == "running" and not self.running:
@@ -272,10 +277,10 @@ class Activation:
 
         The successors of failed attempts come first: they stand in one turn with the failure.
         """
-        decisions = [self._retry(reached, failed) for reached, failed in self._retries.values()]
+        decisions = [self._retry(reached, failed) for reached, failed in self._failed_now()]
         touched = self._replay.touched
         for key in list(touched):
-            if len(decisions) >= MAX_DECISIONS:
+            if len(decisions) >= MAX_DECISIONS or len(self._results) >= 2 * MAX_RESULTS:
                 break
             reached = self._replay.open.get(key)
             decision = reached and self._decide_one(key, reached)
@@ -292,7 +297,12 @@ class Activation:
         """
         self._results = [r for r in self._results if r.final or r.becomes != "lost"]
         make, seen = self._decisions, self._replay.fed
-        return [make.wait(reached, failed, seen) for reached, failed in self._retries.values()]
+        return [make.wait(reached, failed, seen) for reached, failed in self._failed_now()]
+
+    def _failed_now(self) -> list[tuple[Reached, int]]:
+        """Return the attempts whose failure stands in this turn and that are to be repeated."""
+        names = [result.name for result in self._results if not result.final]
+        return [self._retries[name] for name in names if name in self._retries]
 
     def _decide_one(self, key: str, reached: Reached) -> StepDecision | None:
         call, record = reached.call, self._replay.steps.get(key)

@@ -15,7 +15,6 @@ from askel.names import check_name
 from askel.state import RedisWorkflowService, codec
 from askel.wire import RunStart
 from askel.workflow.context import StepContext
-from askel.workflow.inline import resume_inline, start_inline
 from askel.workflow.retry import RetryPolicy
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -162,6 +161,8 @@ class App:
         """
         workflow = name if isinstance(name, str) else _name_of(name)
         if service.queue is None:
+            from askel.workflow.inline import start_inline  # noqa: PLC0415 - it imports the app
+
             return await start_inline(self, service, workflow, input, run_id)
         run_id = run_id or service.ids.run_id()
         command = RunStart(
@@ -183,6 +184,8 @@ class App:
             RegistrationError: Daemons drive it, or its workflow is not registered here.
             RunFailedError: It ended otherwise than completed.
         """
+        from askel.workflow.inline import resume_inline  # noqa: PLC0415 - it imports the app
+
         return await resume_inline(self, service, run_id)
 
     def _claim(self, name: str) -> None:

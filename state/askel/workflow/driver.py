@@ -92,7 +92,7 @@ class RunDriver:
         self._entry = entry
         self._linger_s = linger_s
         self._news = anyio.Event()
-        self._poked = True
+        self._poked = entry is None  # inline mode needs the server's time for its timers
         self._draining = False
         self._gone: Ended | None = None
         self._server_ms = 0
@@ -116,7 +116,6 @@ class RunDriver:
 
     async def drive(self) -> Ended:
         """Drive the run; its attempts are cancelled when it ends otherwise than by a turn."""
-        self._poked = self._entry is None  # inline mode needs the server's time for its timers
         try:
             async with anyio.create_task_group() as tg:
                 ended = await self._drive(tg)
@@ -129,7 +128,8 @@ class RunDriver:
         activation = self.activation
         idle = False
         while True:
-            self._news = anyio.Event()
+            if self._news.is_set():
+                self._news = anyio.Event()
             if self._gone is not None:
                 return self._gone
             forced = self._poked or activation.is_behind

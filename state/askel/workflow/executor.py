@@ -7,6 +7,7 @@ cancellation from outside passes through.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -59,10 +60,12 @@ class Executor:
         try:
             with anyio.move_on_after(limit_s) as scope:
                 result = await self._call(definition, arguments, named)
+            if _is_cancelled():  # it cancelled its own task, and returned before that took effect
+                await asyncio.sleep(0)
         except anyio.get_cancelled_exc_class() as error:
             if anyio.current_effective_deadline() == float("-inf"):
                 raise  # the cancellation is the caller's
-            _forget_cancellation()
+            await _forget_cancellation()
             return failure(error, message="the handler was cancelled from within")
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             return failure(error)
@@ -92,23 +95,32 @@ class Executor:
         )
         if error is not None:
             raise error
-        return result
+        # A decorator, or an object that is called, may hide that the handler is async.
+        return await result if inspect.iscoroutine(result) else result
 
 
 def failure(
     error: BaseException, *, permanent: bool = False, message: str | None = None
 ) -> Outcome:
     """Return the outcome of an attempt that failed with *error*."""
-    shown = traceback.TracebackException.from_exception(error, limit=-_STACK_FRAMES, compact=True)
-    # The frames of this module tell the user nothing.
-    shown.stack = traceback.StackSummary.from_list(
-        [frame for frame in shown.stack if frame.filename != __file__]
-    )
-    stack = "".join(shown.format())
-    stored = codec.serialize_error(error, stack=stack)
+    stored = codec.serialize_error(error, stack=_stack_of(error))
     if message is not None:
         stored = SerializedError(message, stored.stack, stored.code, stored.name)
     return Outcome(codec.encode(stored), stored, permanent)
+
+
+def _stack_of(error: BaseException) -> str | None:
+    try:
+        shown = traceback.TracebackException.from_exception(
+            error, limit=-_STACK_FRAMES, compact=True
+        )
+        # The frames of this module tell the user nothing.
+        shown.stack = traceback.StackSummary.from_list(
+            [frame for frame in shown.stack if frame.filename != __file__]
+        )
+        return "".join(shown.format())
+    except BaseException:  # noqa: BLE001 - showing an error runs its own code, which may be broken
+        return None
 
 
 def _arguments(
@@ -123,8 +135,17 @@ def _arguments(
     return arguments, {definition.context_name: context}
 
 
-def _forget_cancellation() -> None:
-    """Undo ``task.cancel()`` that a handler called on its own task."""
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _forget_cancellation() -> None:
+    """Undo every ``task.cancel()`` that a handler called on its own task, delivered or not."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            continue

@@ -7,6 +7,8 @@ So what a workflow does is a function of the order in which its operations are r
 
 from __future__ import annotations
 
+import asyncio
+from asyncio.tasks import _enter_task, _leave_task  # documented under "Extending asyncio"
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -40,21 +42,25 @@ class Fibers:
         if self._running:  # a resolution that came while running; the loop below takes it
             return
         self._running = True
+        hidden = _hide_current_task()
         try:
             while self._ready and not self.done:
                 self._step(*self._ready.popleft())
         finally:
             self._running = False
+            _show_current_task(hidden)
 
     def close(self) -> None:
         """Abandon the workflow: its coroutines are closed, their ``finally`` blocks run."""
         self.done = True
+        hidden = _hide_current_task()
         for coroutine in list(self._live):
             try:
                 coroutine.close()
             except BaseException:  # noqa: BLE001, S112 - user code that resists being closed
                 continue
         self._live.clear()
+        _show_current_task(hidden)
 
     def _root_done(self, value: Any, error: BaseException | None) -> None:
         self.done, self.value, self.error = True, value, error
@@ -122,3 +128,22 @@ class Fibers:
                 self._reach(part, collect(index))
             else:
                 self._spawn(part, collect(index))
+
+
+def _hide_current_task() -> asyncio.Task[Any] | None:
+    """Let workflow code find no current task: ``asyncio.timeout`` and the like fail there at once.
+
+    They would seize the task of whoever drives the workflow, and cancel that.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop is running: replay needs none
+        return None
+    if task is not None:
+        _leave_task(task.get_loop(), task)
+    return task
+
+
+def _show_current_task(task: asyncio.Task[Any] | None) -> None:
+    if task is not None:
+        _enter_task(task.get_loop(), task)

@@ -29,17 +29,21 @@ from askel.state import (
     Turned,
     codec,
     create_call,
+    fields_of,
+    read_run,
     started_body,
 )
+from askel.workflow.activation import Activation, LocalAttempt, Outcome
+from askel.workflow.driver import Ended, RunDriver
+from askel.workflow.executor import Executor
 
 if TYPE_CHECKING:
     from askel.state import RedisWorkflowService
-    from askel.workflow.activation import LocalAttempt, Outcome
     from askel.workflow.app import App
-    from askel.workflow.driver import RunDriver
 
 LEASE_MS = 30_000
 _MAX_ROUNDS = 100
+_RELEASE_S = 1.0
 
 
 class _Quiet:
@@ -77,7 +81,7 @@ async def start_inline(
         lease_ms=LEASE_MS,
         fields=("inline", "true"),
     )
-    answer, _ = await service.scripts.insist(name, keys, args, patience_s=None)
+    answer, _ = await service.scripts.insist(name, keys, args, patience_s=service.resend_s)
     if answer[0] != b"OK":
         raise RunExistsError(run_id)
     return await resume_inline(app, service, run_id, owner=owner)
@@ -87,60 +91,94 @@ async def resume_inline(
     app: App, service: RedisWorkflowService, run_id: str, *, owner: str | None = None
 ) -> str:
     """Drive an inline run that stands still to its end; see ``App.resume``."""
-    activations = Activations(
-        service.scripts,
-        service.keys,
-        consumer="inline",
-        lease_ms=LEASE_MS,
-        clock_offset_ms=service.clock_offset_ms,
-    )
     check_run_id(run_id)
     for _ in range(_MAX_ROUNDS):
         owner = owner or service.ids.nonce()
-        loaded = await activations.adopt(owner, run_id)
-        if isinstance(loaded, Refusal):
-            _refuse(loaded, run_id)
-            return run_id
-        if await _drive(app, service, activations, run_id, owner, loaded):
+        ended: Ended | None = None
+        try:
+            loaded = await _adopt(app, service, run_id, owner)
+            if loaded is not None:
+                ended = await _drive(app, service, run_id, owner, loaded)
+        finally:
+            if ended is not Ended.FINISHED:
+                await _give_back(service, run_id, owner)
+        if ended is Ended.LOST:
+            raise LockLostError(run_id)
+        if ended is not Ended.CONFLICT:
             await _raise_unless_completed(service, run_id)
             return run_id
         owner = None  # what we remembered was stale: load the run again
     raise LockLostError(run_id)
 
 
-async def _drive(
-    app: App,
-    service: RedisWorkflowService,
-    activations: Activations,
-    run_id: str,
-    owner: str,
-    loaded: Activated,
-) -> bool:
-    """Drive one activation; return whether the run has ended."""
-    from askel.workflow.activation import Activation  # noqa: PLC0415 - they import the app
-    from askel.workflow.driver import Ended, RunDriver  # noqa: PLC0415
-    from askel.workflow.executor import Executor  # noqa: PLC0415
+async def _adopt(
+    app: App, service: RedisWorkflowService, run_id: str, owner: str
+) -> Activated | None:
+    """Own the run and load it; None when it has ended."""
+    activations = _caller(service, patience_s=service.resend_s)
+    loaded = await activations.adopt(owner, run_id)
+    if isinstance(loaded, Activated):
+        _known(app, loaded.workflow)
+        if loaded.status != RunStatus.STALLED:
+            return loaded
+        # Whoever resumes a stalled run says that its code is back; replay will tell.
+        await service.update_run_status(run_id, RunStatus.RUNNING)
+        loaded = await activations.adopt(owner, run_id)
+        if isinstance(loaded, Activated):
+            return loaded
+    _refuse(loaded, run_id)
+    return None
 
-    _known(app, loaded.workflow)
+
+async def _drive(
+    app: App, service: RedisWorkflowService, run_id: str, owner: str, loaded: Activated
+) -> Ended:
+    """Drive one activation; return how that ended."""
     activation = Activation(
         app, service.keys, service.ids, run_id=run_id, owner=owner, loaded=loaded, inline=True
     )
-    driver = RunDriver(activations, activation, Executor(), _Quiet(), entry=None)
-    async with anyio.create_task_group() as tg:
-        tg.start_soon(_keep_lock, service, run_id, owner, driver)
-        ended = await driver.drive()
-        tg.cancel_scope.cancel()
-    if ended is Ended.LOST:
-        raise LockLostError(run_id)
-    return ended is not Ended.CONFLICT
+    driver = RunDriver(_caller(service), activation, Executor(), _Quiet(), entry=None)
+    try:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(_keep_lock, service, run_id, owner, driver)
+            ended = await driver.drive()
+            tg.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise _only_error(group) from None
+    return ended
+
+
+def _caller(service: RedisWorkflowService, *, patience_s: float | None = None) -> Activations:
+    return Activations(
+        service.scripts,
+        service.keys,
+        consumer="inline",
+        lease_ms=LEASE_MS,
+        clock_offset_ms=service.clock_offset_ms,
+        patience_s=patience_s,
+    )
+
+
+def _only_error(error: BaseException) -> BaseException:
+    """Return what a task group has put around one error."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+async def _give_back(service: RedisWorkflowService, run_id: str, owner: str) -> None:
+    """Release the lock, if it is still ours, so that others need not wait for its lease to end."""
+    with anyio.move_on_after(_RELEASE_S, shield=True):
+        try:
+            await service.scripts.run("release_lock", [service.keys.lock(run_id)], [owner])
+        except StoreError:
+            return  # it expires by itself
 
 
 async def _keep_lock(
     service: RedisWorkflowService, run_id: str, owner: str, driver: RunDriver
 ) -> None:
     """Renew the lock, and let the driver look for news, every third of the lease."""
-    from askel.workflow.driver import Ended  # noqa: PLC0415 - they import the app
-
     while True:
         await anyio.sleep(LEASE_MS / 3_000)
         try:
@@ -156,9 +194,10 @@ async def _keep_lock(
 
 
 async def _raise_unless_completed(service: RedisWorkflowService, run_id: str) -> None:
-    run = await service.get_run(run_id)
-    if run is None:
+    flat = await service.scripts.fetch("HGETALL", service.keys.run(run_id))
+    if not flat:
         raise RunNotFoundError(run_id)
+    run = read_run(fields_of(flat))
     if run.status is not RunStatus.COMPLETED:
         raise RunFailedError(run_id, run.status, run.error)
 
