@@ -21,6 +21,10 @@ _READY_S = 20.0
 _STOP_S = 15.0
 _PAUSE_S = 0.02
 _TAIL_LINES = 12
+# The watchdog reads a pipe that only the benchmarks hold open: when they end in whatever way, it
+# ends the worker, which the shell has become by then. It stays in the worker's process group, so
+# that the worker's pid is not given to a stranger before.
+_LAUNCHER = 'exec 3<&0 </dev/null; (read -r _ <&3; kill -KILL $$) & exec "$@" 3<&-'
 
 
 class WorkerProcess:
@@ -61,6 +65,8 @@ class WorkerProcess:
         """End it at once, if it has not ended."""
         self._process.kill()
         self._process.wait()
+        assert self._process.stdin is not None
+        self._process.stdin.close()
 
     def _tail(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
@@ -93,8 +99,8 @@ async def worker(
 def _spawn(words: list[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with log.open("wb") as output:
         return subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", _LAUNCHER, "askel-bench", *words],
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=ROOT,

@@ -21,7 +21,7 @@ from askel.wire import RunStart
 from askel.workflow import Activation, Ended, RunDriver
 from askeld.context import WorkerContext
 from askeld.observability import LogObserver
-from askeld.renewal import Held
+from askeld.renewal import Authority, Held
 
 POISON = SerializedError(
     message="the run was taken over again and again without any progress", name="PoisonRun"
@@ -60,7 +60,8 @@ class Actors:
 
     async def hand_back(self, held: Held) -> None:
         """Give up the run that *held* is the token of, whatever of it is still executed."""
-        await self._activations.requeue(held.entry, held.nonce, held.run_id)
+        by = held.authority
+        await self._activations.requeue(held.entry, by.nonce, by.run_id)
 
     async def start(self, held: Held, run_id: str, command: RunStart) -> Refusal | None:
         """Start the run of a ``run.start`` and drive it; return why that was refused, if it was."""
@@ -127,18 +128,22 @@ class Actors:
             entry=held.entry,
             linger_s=config.linger_ms / 1_000 if lingers else 0,
         )
-        held.run_id, held.field, held.nonce = run_id, "owner", owner
-        held.holder_key = self._context.keys.ctl(run_id)
-        held.lost = lambda: driver.stop(Ended.LOST)
-        known = len(loaded.history)
+        known, told = len(loaded.history), loaded.status
 
         def news(renewed: Renewed) -> None:
-            nonlocal known
-            if renewed.length > known or renewed.status != RunStatus.RUNNING:
-                known = renewed.length
+            nonlocal known, told
+            if renewed.length > known or renewed.status != told:
+                known, told = renewed.length, renewed.status
                 driver.poke()
 
-        held.news = news
+        held.authority = Authority(
+            run_id=run_id,
+            field="owner",
+            holder_key=self._context.keys.ctl(run_id),
+            nonce=owner,
+            lost=lambda: driver.stop(Ended.LOST),
+            news=news,
+        )
         self._drivers[run_id] = driver
         if held.progress is not None:
             driver.poke()  # a suspect that waits says by an empty turn that it killed nobody

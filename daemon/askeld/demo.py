@@ -182,6 +182,12 @@ def running(workers: Workers) -> Iterator[Workers]:
         workers.stop()
 
 
+def example_folder() -> Path:
+    """Return the onboarding example: installed with the package, or in the checkout."""
+    packaged = Path(__file__).parent / "examples" / "onboarding"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "examples" / "onboarding"
+
+
 def read_customers(path: Path, count: int) -> list[dict[str, Any]]:
     """Return *count* inputs from the CSV file, from its beginning again when it ends."""
     with path.open(encoding="utf-8", newline="") as file:

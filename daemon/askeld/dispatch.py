@@ -99,11 +99,11 @@ class Dispatch:
     async def hand_back(self, leases: Sequence[Held]) -> None:
         """Let other processes have what has not ended here: at once, not when a lease runs out."""
         for held in leases:
-            if held.field == "owner":
+            if held.authority.field == "owner":
                 await self._actors.hand_back(held)
             else:
                 words = held.entry.fields
-                await self._recording.put_back(held.entry, words, run_id=held.run_id)
+                await self._recording.put_back(held.entry, words, run_id=held.authority.run_id)
 
     async def poisoned(self, entry: Entry, deliveries: int) -> bool:
         """Bury what was delivered so often without an end; False if that is not for us to judge.

@@ -7,7 +7,7 @@ from functools import partial
 
 import anyio
 
-from askel import StoreError
+from askel import StoreError, StoreReplyError
 from askel.state import GROUP, Connection, Entry, Recording, Scripts
 from askeld.context import WorkerContext
 from askeld.renewal import Held
@@ -116,6 +116,14 @@ class Reclaim:
         poison looks like it; so in their last delivery entries are worked on one at a time, and
         only the one that kills its worker then is counted on.
         """
+        try:
+            return await self._admitted(deliveries, held)
+        except StoreReplyError as error:
+            # The group, or the whole stream, is gone; what is left of it is read anew.
+            self._log.warning("entry_not_read", entry_id=held.entry.id, error=error.code)
+            return False
+
+    async def _admitted(self, deliveries: int, held: Held) -> bool:
         limit = self._config.max_deliveries
         if deliveries >= limit:
             read = await self._recording.deliver(held.entry, deliveries)

@@ -11,6 +11,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -23,23 +24,32 @@ from askeld.observability import Logger
 _STOP_S = 5.0
 
 
-class Held(msgspec.Struct):
-    """One entry this process works on, and whose authority to renew it by.
+class Authority(msgspec.Struct, frozen=True):
+    """By what an entry is renewed, beside being pending for this consumer, and who is told.
 
-    ``field`` and ``nonce`` name the owner of a run or the nonce of an attempt; while ``field`` is
-    empty, being pending for this consumer is enough. ``progress`` is told when the work has done
-    what an entry that kills its worker never does.
+    ``field`` of ``holder_key`` names the owner of the run or the nonce of the attempt; while it is
+    empty, being pending is enough. Replaced as a whole: an answer to an earlier one is told to
+    whom that one named.
     """
 
-    entry: Entry
-    run_id: str
-    since: float
+    run_id: str = ""
     field: str = ""
     holder_key: str = ""
     nonce: str = ""
-    progress: Callable[[], None] | None = None
     lost: Callable[[], None] | None = None
     news: Callable[[Renewed], None] | None = None
+
+
+class Held(msgspec.Struct):
+    """One entry this process works on.
+
+    ``progress`` is told when the work has done what an entry that kills its worker never does.
+    """
+
+    entry: Entry
+    since: float
+    authority: Authority = Authority()
+    progress: Callable[[], None] | None = None
 
 
 class Leases:
@@ -59,7 +69,7 @@ class Leases:
 
     def hold(self, entry: Entry) -> Held:
         """Keep *entry* from now on."""
-        held = Held(entry, "", time.monotonic())
+        held = Held(entry, time.monotonic())
         self._held[entry.stream, entry.id] = held
         return held
 
@@ -98,6 +108,8 @@ class Renewal:
         self._thread = threading.Thread(target=self._main, name="askel-renewal", daemon=True)
         self._stopped = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._failed = anyio.Event()
+        self._failure: BaseException | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the thread; findings are told to *loop*."""
@@ -110,8 +122,20 @@ class Renewal:
         if self._thread.is_alive():
             await anyio.to_thread.run_sync(self._thread.join, _STOP_S)
 
+    async def watch(self) -> None:
+        """Raise what the thread failed with: without it, everything in work would be taken away."""
+        await self._failed.wait()
+        assert self._failure is not None
+        raise self._failure
+
     def _main(self) -> None:
-        asyncio.run(self._renew_until_stopped())
+        try:
+            asyncio.run(self._renew_until_stopped())
+        except BaseException as error:  # noqa: BLE001 - raised again in the loop
+            assert self._loop is not None
+            self._failure = error
+            with suppress(RuntimeError):  # the loop has ended before
+                self._loop.call_soon_threadsafe(self._failed.set)
 
     async def _renew_until_stopped(self) -> None:
         connection = connect(self._connection, name="askel-renewal")
@@ -123,14 +147,15 @@ class Renewal:
         await connection.close()
 
     async def _renew(self, scripts: Scripts, held: Held) -> None:
+        by = held.authority
         call = renew_call(
             self._keys,
             self._consumer,
             held.entry,
-            held.run_id,
-            field=held.field,
-            holder_key=held.holder_key or self._keys.meta,
-            nonce=held.nonce,
+            by.run_id,
+            field=by.field,
+            holder_key=by.holder_key or self._keys.meta,
+            nonce=by.nonce,
         )
         asked_at = time.monotonic()
         try:
@@ -142,8 +167,8 @@ class Renewal:
         tell = self._loop
         assert tell is not None
         if answer is None:
-            self._log.debug("entry_lost", entry_id=held.entry.id, run_id=held.run_id)
-            if held.lost is not None:
-                tell.call_soon_threadsafe(held.lost)
-        elif held.news is not None:
-            tell.call_soon_threadsafe(held.news, answer)
+            self._log.debug("entry_lost", entry_id=held.entry.id, run_id=by.run_id)
+            if by.lost is not None:
+                tell.call_soon_threadsafe(by.lost)
+        elif by.news is not None:
+            tell.call_soon_threadsafe(by.news, answer)

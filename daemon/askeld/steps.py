@@ -20,7 +20,7 @@ from askel.workflow import LocalAttempt, Outcome, RetryPolicy, StepDefinition
 from askeld.actors import wait_out
 from askeld.context import WorkerContext
 from askeld.nudges import Nudges
-from askeld.renewal import Held
+from askeld.renewal import Authority, Held
 
 
 class StepCommands:
@@ -119,9 +119,14 @@ class StepCommands:
             if renewed.status in TERMINAL:
                 scope.cancel()
 
-        held.lost, held.news = scope.cancel, news
-        held.run_id, held.field, held.nonce = attempt.run_id, "nonce", attempt.nonce
-        held.holder_key = self._context.keys.step(attempt.run_id, attempt.key)
+        held.authority = Authority(
+            run_id=attempt.run_id,
+            field="nonce",
+            holder_key=self._context.keys.step(attempt.run_id, attempt.key),
+            nonce=attempt.nonce,
+            lost=scope.cancel,
+            news=news,
+        )
         outcome = None
         with scope:
             outcome = await self._context.executor.execute(attempt)

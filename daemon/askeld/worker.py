@@ -157,6 +157,7 @@ class Worker:
                 for loop in (self._timers, self._reclaim, self._nudge_loop):
                     tasks.start_soon(loop.run)
                 tasks.start_soon(self._consumer.run)
+                tasks.start_soon(self._renewal.watch)
                 self._log.info(
                     "worker_ready",
                     app=self._app.name,

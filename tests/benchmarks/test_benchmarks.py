@@ -13,8 +13,20 @@ from benchmarks.registry import Benchmark, Ratio, Scenario, find_benchmarks
 from benchmarks.report import plain, tables
 from benchmarks.rounds import Plan, measure
 from benchmarks.server_stats import parse_stats, server_values
+from tests.helpers.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+OWNER = """
+import anyio, sys
+from benchmarks.process import worker
+
+async def main():
+    async with worker(sys.argv[1], sys.argv[2]):
+        print("ready", flush=True)
+        await anyio.sleep(60)
+
+anyio.run(main)
+"""
 WORKFLOWS = ("workflow-1", "workflow-50", "workflow-200", "queued-workflow-50")
 INFO = """\
 # CPU
@@ -152,6 +164,22 @@ async def test_arena_deletes_its_own_keys_only(redis_url, redis, prefix):
     assert not [key async for key in redis.scan_iter(f"{mine}:*")]
     assert await redis.get(f"{prefix}:commands") == b"foreign"
     await redis.delete(f"{prefix}:commands")
+
+
+async def test_worker_ends_with_the_benchmarks_even_when_they_are_killed(redis_url, redis, prefix):
+    async def reads():
+        return any(one["name"] == "askel-read" for one in await redis.client_list())
+
+    async def reads_no_more():
+        return not await reads()
+
+    command = [sys.executable, "-c", OWNER, redis_url, prefix]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as owner:
+        assert owner.stdout.readline() == b"ready\n"
+        assert await reads()
+        owner.kill()
+
+    await wait_until(reads_no_more, message="the end of the worker")
 
 
 def test_server_values_are_what_lies_between_two_readings():

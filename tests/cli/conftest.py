@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ def call(monkeypatch, tmp_path, capsys) -> Callable[..., Ran]:
         if name.startswith(("ASKEL_", "REDIS_URL")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # Where an app is loaded from is put there.
 
     def run(*arguments: str, **env: str) -> Ran:
         with pytest.MonkeyPatch.context() as patch:

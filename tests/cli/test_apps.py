@@ -4,8 +4,10 @@ import signal
 import subprocess
 import sys
 
+import anyio
 import pytest
 from tests.helpers.cli import ASKEL, environment, run_program
+from tests.helpers.waiting import wait_until
 from tests.helpers.workers import WorkerProcess
 
 KIOSK = "tests.apps.kiosk:app"
@@ -24,10 +26,10 @@ BROKEN = {
 
 @pytest.mark.parametrize("verb", ["worker", "dev"])
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_module_that_cannot_be_imported_is_named_with_the_line(askel, app_file, verb, name):
+def test_a_module_that_cannot_be_imported_is_named_with_the_line(call, app_file, verb, name):
     text, message = BROKEN[name]
     app_file(f"shop_{name}", text)
-    ran = askel(verb, f"shop_{name}:app")
+    ran = call(verb, f"shop_{name}:app")
     assert ran.code == 2
     assert ran.complaint.startswith(f"askel {verb}: importing 'shop_{name}' failed: ")
     assert message.format(f"shop_{name}.py") in ran.complaint
@@ -38,13 +40,13 @@ def test_the_place_is_the_users_own_line(askel, app_file):
     assert askel("worker", "shop:app").complaint.endswith("(shop.py:4)")
 
 
-def test_a_module_that_is_not_there_is_named_with_the_folder(askel, tmp_path):
-    ran = askel("worker", "nowhere:app")
+def test_a_module_that_is_not_there_is_named_with_the_folder(call, tmp_path):
+    ran = call("worker", "nowhere:app")
     assert ran.code == 2
     assert ran.complaint == (
         f"askel worker: cannot import 'nowhere': No module named 'nowhere' in {tmp_path}"
     )
-    ran = askel("worker", "tests.nowhere:app")
+    ran = call("worker", "tests.nowhere:app")
     assert ran.complaint.startswith("askel worker: cannot import 'tests.nowhere': No module named")
 
 
@@ -106,6 +108,13 @@ def test_tables_without_rich_name_the_extra_and_json_does_without(shop, tmp_path
     ran = without("rich", "ls", cwd=tmp_path, REDIS_URL=shop.url)
     assert ran.complaint == "askel: this needs rich: pip install 'askel[cli]'"
     assert without("rich", "ls", "--json", cwd=tmp_path, REDIS_URL=shop.url).code == 0
+
+
+@pytest.mark.parametrize("verb", ["worker", "dev"])
+def test_serving_needs_no_rich(tmp_path, own_server, verb):
+    words = (verb, KIOSK, "--lease", "soon")
+    ran = without("rich", *words, cwd=tmp_path, REDIS_URL=own_server.url)
+    assert (ran.code, "--lease" in ran.complaint) == (2, True)
 
 
 def test_without_any_server_dev_says_what_to_install(tmp_path):
@@ -201,8 +210,7 @@ def test_two_interrupts_end_a_worker_at_once(own_server, tmp_path):
             cwd=tmp_path,
             env={"REDIS_URL": own_server.url},
         )
-        while not (tmp_path / "never.begun").exists():
-            assert process.poll() is None
+        anyio.run(wait_until, (tmp_path / "never.begun").exists)
         process.send_signal(signal.SIGINT)
         assert any('"worker_draining"' in line for line in process.stdout)
         process.send_signal(signal.SIGINT)

@@ -3,8 +3,7 @@
 import pytest
 
 from askel.state import HistoryEntry
-from askeld.cli.demo import example_folder
-from askeld.demo import count_history, read_customers
+from askeld.demo import count_history, example_folder, read_customers
 
 
 def run(status):

@@ -15,8 +15,8 @@ from tests.helpers.traces import Trace
 from tests.helpers.waiting import wait_until
 
 from askel import AskelError
-from askeld.cli.demo import _picture, example_folder
-from askeld.demo import Demo, Progress, Workers
+from askeld.cli.demo import _picture
+from askeld.demo import Demo, Progress, Workers, example_folder
 from askeld.embedded import EmbeddedServer
 
 MEMBERS = {
@@ -95,7 +95,8 @@ def test_for_people_it_ends_with_a_history_and_a_table_that_are_true(
     progress, _, history = ran.out.partition("\nHistory of run ")
     history, _, table = history.partition("\nWhat the histories say")
     assert "your Redis" in progress
-    assert re.search(r" (6|7)\d/120 runs .* killed \(SIGKILL\), the other takes over\n", progress)
+    killed = re.search(r" (\d+)/120 runs .* killed \(SIGKILL\), the other takes over\n", progress)
+    assert int(killed[1]) >= 60
 
     run_id = history.split(",")[0]
     (exemplar,) = (record for record in kept if record.run_id == run_id)
@@ -141,7 +142,7 @@ def demo_at_work(tmp_path, scratch, trace):
             start_new_session=True,
         )
         started.append(process)
-        assert any("2 workers" in line and " 0/300" not in line for line in process.stdout)
+        assert any("ended" in line and " 0/300" not in line for line in process.stdout)
         return process
 
     yield start

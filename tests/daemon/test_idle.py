@@ -69,22 +69,35 @@ async def test_nothing_is_left_after_many_runs(deployment, linger_ms):
         assert await deployment.client.xinfo_consumers(deployment.stream(queue), "askeld") == []
 
 
-async def test_no_more_is_worked_on_than_the_worker_may(deployment):
-    """What it may not begin stays on the stream, for others; runs that only wait do not count."""
-    most = 0
-    async with deployment.worker(app, concurrency=3, linger_ms=10_000) as worker:
-
-        def look():
-            nonlocal most
-            most = max(most, len(worker.worker._leases) - worker.worker._work._idle)
-
-        worker._at_point = lambda _: look()
-        names = [f"r{number}" for number in range(30)]
-        for name in names:
-            await deployment.send("run.start", workflow="rests", input="50ms", run_id=name)
-        await deployment.until_completed(len(names))
+async def test_no_more_is_begun_than_the_worker_may(deployment, tmp_path):
+    """What it may not begin stays on the stream, undelivered, for others."""
+    gate = tmp_path / "gate"
+    async with deployment.worker(app, concurrency=3) as worker:
+        for number in range(10):
+            await deployment.send("run.start", workflow="waits", input=str(gate), run_id=f"r{number}")
+        await wait_until(lambda: worker.reached["before_handler"] == 3)
+        (group,) = await deployment.client.xinfo_groups(deployment.stream())
+        assert group["pending"] == 3
+        gate.touch()
+        await deployment.until_completed(10)
         await deployment.quiet()
-    assert 1 < most <= 3
+
+
+async def test_runs_that_only_wait_do_not_keep_others_from_beginning(deployment):
+    """They are in memory, but nothing of them is worked on."""
+    async with deployment.worker(app, concurrency=3, linger_ms=60_000) as worker:
+        for number in range(10):
+            await deployment.send("run.start", workflow="foreign", run_id=f"w{number}")
+            await deployment.until_step(f"w{number}", "pack", "scheduled")
+        assert len(worker.worker._actors) == 10
+        await deployment.send("run.start", workflow="one_step", run_id="r")
+        await deployment.until("r", "completed")
+        for number in range(10):
+            await deployment.send("run.cancel", run_id=f"w{number}")
+            await deployment.until(f"w{number}", "cancelled")
+        await deployment.client.delete(deployment.stream("rust"))
+        await deployment.quiet()
+        assert len(worker.worker._actors) == 0
 
 
 async def test_a_consumer_that_died_is_forgotten_in_the_end(deployment):

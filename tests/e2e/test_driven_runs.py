@@ -126,6 +126,19 @@ async def test_the_command_says_how_often_else_the_handler_does(deployment, fiel
     assert record.of_step("s")[-1]["attempt"] == tries
 
 
+async def test_the_command_says_how_long_an_attempt_may_take(deployment, tmp_path):
+    """A handler that takes longer has failed, and is tried again as often as the command says."""
+    async with deployment.worker(app):
+        await create(deployment)
+        gate, limits = str(tmp_path / "never"), {"timeout": "20ms", "retries": 1}
+        await execute(deployment, "s", "wait_for_file", data=gate, retry_delay="1ms", **limits)
+        await deployment.until_step("d", "s", "failed")
+        record = await deployment.until("d", "running")
+        await deployment.quiet()
+    errors = [entry["error"] for entry in record.of_step("s") if entry["status"] == "failed"]
+    assert [error["message"] for error in errors] == ["the attempt took longer than 20ms"] * 2
+
+
 async def test_the_same_step_name_for_another_function_is_refused(deployment):
     """The step of the first function stays as it is; the second command says why it was refused."""
     async with deployment.worker(app):

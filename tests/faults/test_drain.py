@@ -18,14 +18,9 @@ def worker(deployment, tmp_path):
     """Make worker processes."""
 
     def make(*args, kind=ForkedWorker, **options):
-        return kind(
-            "tests.apps.parts:app",
-            redis_url=deployment.url,
-            prefix=deployment.prefix,
-            directory=tmp_path,
-            args=(*LONG_ARGS, *args),
-            **options,
-        )
+        place = {"redis_url": deployment.url, "prefix": deployment.prefix, "directory": tmp_path}
+        args = (*LONG_ARGS, *args)
+        return kind("tests.apps.parts:app", args=args, **{**place, **options})
 
     return make
 
@@ -217,3 +212,15 @@ async def test_a_worker_under_load_drains_and_everything_completes(deployment, w
             lost += (await deployment.until(name, "completed")).count("lost")
         await deployment.quiet()
     assert lost == 0
+
+
+async def test_a_worker_that_has_lost_its_redis_can_be_stopped(deployment, worker, proxy):
+    """It does not wait for what does not come back; exit 0, with nothing on standard error."""
+    async with worker(redis_url=proxy.url) as process:
+        await process.wait_ready()
+        proxy.refuse_connections()
+        proxy.drop_connections()
+        await process.wait_log("read_interrupted")
+        process.terminate()
+        assert await process.wait() == 0
+    assert process.stderr_path.read_text() == ""

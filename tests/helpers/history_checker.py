@@ -307,9 +307,14 @@ local queued, token = '', redis.call('HGET', p .. ':ctl:' .. id, 'token')
 for i = 2, #KEYS do
   if token and #redis.call('XRANGE', KEYS[i], token, token) > 0 then queued = token end
 end
+local events = {}
+for _, event in ipairs(redis.call('XRANGE', p .. ':events', '-', '+')) do
+  for i = 1, #event[2], 2 do
+    if event[2][i] == 'run_id' and event[2][i + 1] == id then events[#events + 1] = event[2] end
+  end
+end
 return { run, redis.call('HGETALL', p .. ':ctl:' .. id), redis.call('LRANGE', p .. ':history:' .. id, 0, -1),
-  names, steps, redis.call('GET', p .. ':lock:' .. id) or '', indexes, queued,
-  redis.call('XRANGE', p .. ':events', '-', '+') }
+  names, steps, redis.call('GET', p .. ':lock:' .. id) or '', indexes, queued, events }
 """
 """Reads all of one run at one moment."""
 
@@ -323,7 +328,7 @@ async def read_record(client: redis.asyncio.Redis, prefix: str, run_id: str) -> 
     run, ctl, history, names, steps, lock, scores, queued, events = answer
     listed = [name.decode() for name in names]
     fields = {name: _texts(_pairs(flat)) for name, flat in zip(listed, steps, strict=True)}
-    told = [_texts(_pairs(flat)) for _, flat in events]
+    told = [_texts(_pairs(flat)) for flat in events]
     own = _texts(_pairs(run))
     index_names = [name[1:].replace("%w", own.get("workflow", "")) for name in _INDEXES]
     return RunRecord(
@@ -335,7 +340,7 @@ async def read_record(client: redis.asyncio.Redis, prefix: str, run_id: str) -> 
         {name: step for name, step in fields.items() if step},
         lock.decode() or None,
         {name: float(s) for name, s in zip(index_names, scores, strict=True) if s},
-        [(event["status"], int(event["seq"])) for event in told if event["run_id"] == run_id],
+        [(event["status"], int(event["seq"])) for event in told],
         frozenset({queued.decode()} if queued else ()),
     )
 
@@ -361,6 +366,8 @@ async def leftovers(
 ) -> list[str]:
     """Return what is left although all runs have ended: entries, pending ones, timers, tokens.
 
+    Locks and tokens are looked for when the rest is gone.
+
     Args:
         client: Of the server.
         prefix: The deployment.
@@ -378,10 +385,15 @@ async def leftovers(
     if (letters := await client.xlen(f"{prefix}:dead")) != dead:
         reasons = [e[1].get(b"reason") for e in await client.xrange(f"{prefix}:dead", count=5)]
         found.append(f"{letters} dead letters instead of {dead}: {reasons}")
+    if found:
+        return found
     async for key in client.scan_iter(match=f"{prefix}:lock:*", count=1000):
         found.append(f"a lock: {key.decode()}")
-    async for key in client.scan_iter(match=f"{prefix}:ctl:*", count=1000):
-        kept = await client.hmget(key, "token", "owner")
+    keys = [key async for key in client.scan_iter(match=f"{prefix}:ctl:*", count=1000)]
+    pipe = client.pipeline(transaction=False)
+    for key in keys:
+        pipe.hmget(key, "token", "owner")
+    for key, kept in zip(keys, await pipe.execute(), strict=True):
         if any(kept):
             found.append(f"{key.decode()} has token and owner {kept}")
     return found

@@ -10,6 +10,7 @@ from typing import Any
 
 from askel.state import load_scripts
 
+
 @dataclass
 class Call:
     """One EVALSHA as it was sent."""
@@ -17,6 +18,7 @@ class Call:
     script: str
     keys: list[Any]
     args: list[Any]
+
 
 class StubConnection:
     """Keeps what is sent and answers scripts as it was told to; everything else gets None."""
@@ -49,6 +51,7 @@ class StubConnection:
 
     async def close(self) -> None:
         """Do nothing."""
+
 
 class CountedIds:
     """Ids that are numbered: run1, nonce2, suffix3."""

@@ -48,8 +48,16 @@ K = Keys("p")
 STREAM = "p:commands:q"
 ENTRY = Entry(STREAM, "5-1", (b"type", b"run.start"))
 RUN_KEYS = dict(zip(("run", "ctl", "history", "lock"), K.run_keys("r"), strict=True))
-STEP_KEYS = {"run": K.run("r"), "history": K.history("r"), "lock": K.lock("r"), "step": K.step("r", "s")}
-INDEXES = [K.runs_by_status(status) for status in ("running", "suspended", "stalled", "completed", "failed", "cancelled")]
+STEP_KEYS = {
+    "run": K.run("r"),
+    "history": K.history("r"),
+    "lock": K.lock("r"),
+    "step": K.step("r", "s"),
+}
+INDEXES = [
+    K.runs_by_status(status)
+    for status in ("running", "suspended", "stalled", "completed", "failed", "cancelled")
+]
 STEP_ID = "r:s:suffix"
 STEP_HASH = [
     b"stepId", STEP_ID.encode(), b"status", b"pending", b"createdAt", b"1000", b"updatedAt", b"1000"

@@ -168,7 +168,16 @@ async def _(w):
 def sleeps(name):
     body = step_body(name, "scheduled", 1) + ',"seen":1'
     return StepDecision(
-        name, "", "", "scheduled", 1, "", body, ("stepId", f"r:{name}:x"), delay_ms=1_000, timer=b"{}"
+        name,
+        "",
+        "",
+        "scheduled",
+        1,
+        "",
+        body,
+        ("stepId", f"r:{name}:x"),
+        delay_ms=1_000,
+        timer=b"{}",
     )
 
 

@@ -129,7 +129,9 @@ def test_size_is_bounded_in_bytes_of_json():
     for value in ("x" * 99, "ü" * 50, "\n" * 50):
         with pytest.raises(PayloadError, match="bytes of JSON are more than the limit of 100"):
             codec.encode(value, limit=100)
-    with pytest.raises(PayloadError, match="1048577 bytes of JSON are more than the limit of 1048576"):
+    with pytest.raises(
+        PayloadError, match="1048577 bytes of JSON are more than the limit of 1048576"
+    ):
         codec.encode("x" * (codec.MAX_PAYLOAD - 1))
 
 

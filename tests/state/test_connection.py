@@ -118,7 +118,9 @@ async def test_cancelled_waiters_never_disturb_the_replies_of_others(connection,
     assert connection.connects == 1
 
 
-async def test_waiter_that_gave_up_before_the_socket_was_open_sends_nothing(connection, redis, keys):
+async def test_waiter_that_gave_up_before_the_socket_was_open_sends_nothing(
+    connection, redis, keys
+):
     lost = connection.send("INCR", keys.meta)
     kept = connection.send("INCR", keys.meta)
     lost.cancel()

@@ -82,7 +82,9 @@ async def test_cancelled_command_never_gives_its_reply_to_another(client):
         for _ in range(50):  # until it blocks
             await asyncio.sleep(0)
         blocked.cancel()
-        assert isinstance((await asyncio.gather(blocked, return_exceptions=True))[0], asyncio.CancelledError)
+        assert isinstance(
+            (await asyncio.gather(blocked, return_exceptions=True))[0], asyncio.CancelledError
+        )
         assert await connection.send("ECHO", str(number)) == str(number).encode()
     await connection.send("RPUSH", "queue", *range(9))  # lets go what the fake still blocks on
 

@@ -32,7 +32,9 @@ async def try_again(connection, *command):
     return (await wait_until(answered))[0]
 
 
-async def test_broken_connection_fails_all_that_is_outstanding_and_is_opened_again(connection, proxy):
+async def test_broken_connection_fails_all_that_is_outstanding_and_is_opened_again(
+    connection, proxy
+):
     await connection.send("PING")
     proxy.black_hole("to_client")
     futures = [connection.send("ECHO", number) for number in range(100)]
@@ -47,7 +49,9 @@ async def test_broken_connection_fails_all_that_is_outstanding_and_is_opened_aga
     assert connection.connects == 2
 
 
-async def test_lost_reply_is_unknown_and_the_command_is_never_sent_again(connection, proxy, redis, keys):
+async def test_lost_reply_is_unknown_and_the_command_is_never_sent_again(
+    connection, proxy, redis, keys
+):
     rule = proxy.lose_next_reply(b"INCR")
 
     with pytest.raises(UnknownOutcomeError):
@@ -94,7 +98,9 @@ async def test_reply_cut_in_the_middle_is_unknown(connection, proxy, after):
     assert await try_again(connection, "ECHO", "whole") == b"whole"
 
 
-async def test_reply_cut_by_a_server_that_then_hangs_is_unknown_after_the_timeout(connection, proxy):
+async def test_reply_cut_by_a_server_that_then_hangs_is_unknown_after_the_timeout(
+    connection, proxy
+):
     await connection.send("PING")
     proxy.cut_next_reply(3, b"ECHO", hang=True)
 
@@ -102,7 +108,9 @@ async def test_reply_cut_by_a_server_that_then_hangs_is_unknown_after_the_timeou
         await connection.send("ECHO", "x" * 100)
 
 
-@pytest.mark.parametrize("garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff\r\n", b"*-7\r\n"])
+@pytest.mark.parametrize(
+    "garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff\r\n", b"*-7\r\n"]
+)
 async def test_garbage_breaks_the_connection_off(connection, proxy, garbage):
     await connection.send("PING")
     proxy.garble_next_reply(garbage, b"ECHO")
@@ -170,7 +178,9 @@ async def test_refused_connection_was_not_sent_and_is_not_hammered(connection, p
     proxy.refuse_connections()
     pauses = []
     for _ in range(6):
-        with pytest.raises(StoreUnavailableError, match=r"cannot reach Redis at 127\.0\.0\.1:\d+: .*failed"):
+        with pytest.raises(
+            StoreUnavailableError, match=r"cannot reach Redis at 127\.0\.0\.1:\d+: .*failed"
+        ):
             await connection.send("INCR", "never")
         pauses.append(connection._backoff_s)
 
@@ -227,7 +237,9 @@ async def test_host_that_cannot_be_a_name_is_unavailable_each_time(host):
 
 
 async def test_credentials_that_cannot_be_had_are_no_hang(server):
-    connection = connect({"host": server.host, "port": server.port, "credential_provider": Broken()})
+    connection = connect(
+        {"host": server.host, "port": server.port, "credential_provider": Broken()}
+    )
 
     for _ in range(2):
         with pytest.raises(StoreUnavailableError, match="the vault is sealed"):

@@ -81,7 +81,9 @@ def guarded():
     """A server that wants a password, and one from a user of its own."""
     with EmbeddedServer(port=0, options={"appendonly": "no", "requirepass": SECRET}) as server:
         with redis.Redis.from_url(server.url) as client:
-            client.execute_command("ACL", "SETUSER", "ann", "on", f">{SECRET}", "~*", "+@all", "-ping")
+            client.execute_command(
+                "ACL", "SETUSER", "ann", "on", f">{SECRET}", "~*", "+@all", "-ping"
+            )
         yield server
 
 
@@ -115,9 +117,13 @@ async def test_wrong_password_is_said_clearly_and_without_the_password(guarded, 
     assert "wr0ng" not in shown
 
 
-@pytest.mark.parametrize("text", ["http://host", "localhost:6379", "", "redis://h:port", "redis://h:99999999"])
+@pytest.mark.parametrize(
+    "text", ["http://host", "localhost:6379", "", "redis://h:port", "redis://h:99999999"]
+)
 async def test_malformed_url_is_refused_without_repeating_it(text):
-    with pytest.raises(InvalidOptionError, match="give a URL such as redis://host:6379/0") as caught:
+    with pytest.raises(
+        InvalidOptionError, match="give a URL such as redis://host:6379/0"
+    ) as caught:
         connect(text)
     assert caught.value.__cause__ is None
 
@@ -128,13 +134,17 @@ async def test_malformed_url_is_refused_without_repeating_it(text):
     ids=["misspelt", "unknown", "in a URL"],
 )
 async def test_unknown_options_are_refused_at_once(given):
-    with pytest.raises(InvalidOptionError, match="the Redis connection is not understood") as caught:
+    with pytest.raises(
+        InvalidOptionError, match="the Redis connection is not understood"
+    ) as caught:
         connect(given)
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
 async def test_blocking_client_is_refused(options):
-    with pytest.raises(InvalidOptionError, match="blocking redis.Redis client: give a redis.asyncio.Redis"):
+    with pytest.raises(
+        InvalidOptionError, match="blocking redis.Redis client: give a redis.asyncio.Redis"
+    ):
         connect(redis.Redis(**options))
 
 
@@ -147,7 +157,9 @@ async def test_other_things_are_refused(given):
 async def test_sentinel_client_is_refused_with_what_to_do(options):
     sentinel = Sentinel([(options["host"], options["port"])])
 
-    with pytest.raises(InvalidOptionError, match="Sentinel and Cluster clients are not supported yet"):
+    with pytest.raises(
+        InvalidOptionError, match="Sentinel and Cluster clients are not supported yet"
+    ):
         connect(sentinel.master_for("primary"))
 
 

@@ -67,7 +67,23 @@ def test_run_ids_that_are_allowed(run_id):
 
 @pytest.mark.parametrize(
     "run_id",
-    ["", "-a", ".a", "_a", "a:b", "a b", "x" * 129, "ä", "a\n", "a{b}", "*", None, 7, b"a", "\ud800"],
+    [
+        "",
+        "-a",
+        ".a",
+        "_a",
+        "a:b",
+        "a b",
+        "x" * 129,
+        "ä",
+        "a\n",
+        "a{b}",
+        "*",
+        None,
+        7,
+        b"a",
+        "\ud800",
+    ],
 )
 def test_run_ids_that_are_refused(run_id):
     with pytest.raises(InvalidNameError, match="run id .* is not allowed: use 1 to 128"):
@@ -105,12 +121,16 @@ def test_names_that_only_resemble_those_are_allowed(name):
     assert check_own_step_name(name) == name
 
 
-@pytest.mark.parametrize("prefix", ["workflows", "a", "app:prod", "{workflows}", "a.b_c-d", "x" * 64])
+@pytest.mark.parametrize(
+    "prefix", ["workflows", "a", "app:prod", "{workflows}", "a.b_c-d", "x" * 64]
+)
 def test_prefixes_that_are_allowed(prefix):
     assert Keys(check_prefix(prefix)).run("r") == f"{prefix}:run:r"
 
 
-@pytest.mark.parametrize("prefix", ["", "a b", "x" * 65, "{a", "a}", "{a}b", "{}", "{{a}}", "a*", "ä", None])
+@pytest.mark.parametrize(
+    "prefix", ["", "a b", "x" * 65, "{a", "a}", "{a}b", "{}", "{{a}}", "a*", "ä", None]
+)
 def test_prefixes_that_are_refused(prefix):
     with pytest.raises(InvalidNameError, match="key prefix"):
         RedisWorkflowService("redis://127.0.0.1:1", key_prefix=prefix)

@@ -52,7 +52,9 @@ async def test_result_of_the_function_is_passed_on(service, run):
 
 async def test_only_one_holds_it(service, other, run):
     async with service.run_lock("r"):
-        with pytest.raises(LockNotAcquiredError, match=r"lock of run 'r' was held by another for 0\.\d s"):
+        with pytest.raises(
+            LockNotAcquiredError, match=r"lock of run 'r' was held by another for 0\.\d s"
+        ):
             async with other.run_lock("r", wait="100ms"):
                 pytest.fail("two hold the lock")
 
@@ -66,7 +68,9 @@ async def test_lock_that_may_not_wait_is_tried_once(service, other, run):
         pass
 
 
-async def test_twenty_contenders_each_get_it_once_and_never_together(redis_url, prefix, service, run):
+async def test_twenty_contenders_each_get_it_once_and_never_together(
+    redis_url, prefix, service, run
+):
     inside, order = 0, []
 
     async def contend(number):
@@ -168,7 +172,9 @@ async def test_child_that_outlives_the_lock_writes_nothing_under_it(service, run
 
 async def test_other_service_objects_are_not_under_the_lock(service, other, run):
     async with service.run_lock("r"):
-        await other.update_run_status("r", "suspended")  # a plain method, checked by the state alone
+        await other.update_run_status(
+            "r", "suspended"
+        )  # a plain method, checked by the state alone
     assert (await service.get_run("r")).status == "suspended"
 
 
@@ -238,7 +244,9 @@ async def test_body_is_cancelled_when_the_lock_is_lost(service, run, redis, keys
     assert cancelled == [True]
 
 
-async def test_lost_lock_is_told_even_if_the_body_swallows_the_cancellation(service, run, redis, keys):
+async def test_lost_lock_is_told_even_if_the_body_swallows_the_cancellation(
+    service, run, redis, keys
+):
     with anyio.fail_after(10), pytest.raises(LockLostError):
         async with service.run_lock("r", ttl="150ms") as lock:
             await redis.delete(keys.lock("r"))
@@ -284,7 +292,9 @@ class Worse(BaseException):
     pass
 
 
-@pytest.mark.parametrize("error", [Wrong("x"), Worse("x"), KeyboardInterrupt("x"), ExceptionGroup("g", [Wrong()])])
+@pytest.mark.parametrize(
+    "error", [Wrong("x"), Worse("x"), KeyboardInterrupt("x"), ExceptionGroup("g", [Wrong()])]
+)
 async def test_exception_of_the_body_passes_through_unwrapped(service, run, redis, keys, error):
     with pytest.raises(type(error)) as caught:
         async with service.run_lock("r"):

@@ -54,12 +54,16 @@ async def test_script_that_touches_a_key_it_was_not_given_is_refused(narrow, key
     body = "redis.call('HGET', KEYS[1], 'x') return { redis.call('HGET', ARGV[1], 'x') }"
     sha = (await narrow.send("SCRIPT", "LOAD", body)).decode()
 
-    assert await narrow.send("EVALSHA", sha, 2, keys.run("r"), keys.ctl("r"), keys.ctl("r")) == [None]
+    assert await narrow.send("EVALSHA", sha, 2, keys.run("r"), keys.ctl("r"), keys.ctl("r")) == [
+        None
+    ]
     with pytest.raises(StoreReplyError, match=r"(?i)ACL failure|can't access at least one"):
         await narrow.send("EVALSHA", sha, 1, keys.run("r"), keys.ctl("r"))
 
 
-@pytest.mark.parametrize(("script", "word"), [(s.name, w) for s in load_scripts().values() for w in s.answers])
+@pytest.mark.parametrize(
+    ("script", "word"), [(s.name, w) for s in load_scripts().values() for w in s.answers]
+)
 async def test_answer(world, keys, script, word):
     call = await SCENARIOS[script, word](world)
     before = await snapshot(world.redis, keys.prefix)
@@ -76,5 +80,3 @@ async def test_answer(world, keys, script, word):
         assert after == before
     else:
         assert word == "OK" or after != before
-
-

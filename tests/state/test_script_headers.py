@@ -67,7 +67,9 @@ def test_every_answer_in_the_header_has_a_meaning(case):
 
 
 MEANINGS = [
-    pytest.param(case, word, id=f"{name_of(case)}-{word}") for case in CASES for word in case.answers
+    pytest.param(case, word, id=f"{name_of(case)}-{word}")
+    for case in CASES
+    for word in case.answers
 ]
 
 
@@ -152,7 +154,15 @@ async def test_turn_sends_what_its_header_and_its_include_name():
         record["queue"] = record["queue"] and call.keys[record["queue"] - 1]
         read.append({**record, "key": call.keys[record["key"] - 1]})
     assert at == len(call.args)
-    nothing = {"delay": "", "timer": b"", "queue": "", "nfields": 0, "field...": [], "nwords": 0, "word...": []}
+    nothing = {
+        "delay": "",
+        "timer": b"",
+        "queue": "",
+        "nfields": 0,
+        "field...": [],
+        "nwords": 0,
+        "word...": [],
+    }
     assert read == [
         {**nothing, "key": K.step("r", "b"), "expect": "running", "attempt": 2, "becomes": "pending",
          "new_attempt": 3, "nonce": "", "name": "b", "body": "bb", "delay": 40, "timer": b"timer"},
@@ -169,7 +179,10 @@ async def test_turn_sends_what_its_header_and_its_include_name():
 async def test_turn_understands_the_answer(word):
     rest, meaning = TURN_ANSWERS[word]
 
-    assert await caller(Activations, StubConnection({"turn": [word.encode(), *rest]})).turn(TURN, None) == meaning
+    assert (
+        await caller(Activations, StubConnection({"turn": [word.encode(), *rest]})).turn(TURN, None)
+        == meaning
+    )
 
 
 async def test_turn_understands_its_whole_header_and_nothing_else():
@@ -196,7 +209,10 @@ async def test_fire_sends_each_timer_with_its_stream_and_words():
 
     call = stub.call("fire")
     assert (fired, script.answers) == (2, ("OK",))
-    assert by_name(script.keys, call.keys) == {"timers": K.timers, "stream...": ["p:commands", STREAM]}
+    assert by_name(script.keys, call.keys) == {
+        "timers": K.timers,
+        "stream...": ["p:commands", STREAM],
+    }
     assert " ".join(script.args) == "count {member stream nwords word...}..."
     assert call.args == [3, b"m1", 2, 2, "a", "1", b"m2", 3, 1, "b", b"m3", 2, 0]
     with pytest.raises(AssertionError, match="answered UNHEARD"):
@@ -251,7 +267,12 @@ def literal_calls():
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             match node:
                 case ast.Call(
-                    args=[ast.Constant(value=str(name)), ast.List(elts=keys), ast.List(elts=args), *_]
+                    args=[
+                        ast.Constant(value=str(name)),
+                        ast.List(elts=keys),
+                        ast.List(elts=args),
+                        *_,
+                    ]
                 ) if name in load_scripts() and not any(
                     isinstance(item, ast.Starred) for item in [*keys, *args]
                 ):

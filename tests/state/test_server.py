@@ -32,13 +32,19 @@ async def inspected(info, *, allow_unsafe=False, meta=(b"1", b"1", b"id")):
 
 
 def info(version="7.0.15", policy="noeviction", aof="1"):
-    return f"# Server\r\nredis_version:{version}\r\nmaxmemory_policy:{policy}\r\naof_enabled:{aof}\r\n"
+    return (
+        f"# Server\r\nredis_version:{version}\r\nmaxmemory_policy:{policy}\r\naof_enabled:{aof}\r\n"
+    )
 
 
 async def test_facts_of_a_good_server():
     facts = await inspected(info())
 
-    assert (facts.version, facts.eviction_policy, facts.append_only) == ("7.0.15", "noeviction", True)
+    assert (facts.version, facts.eviction_policy, facts.append_only) == (
+        "7.0.15",
+        "noeviction",
+        True,
+    )
     assert facts.store_id == "id"
     assert not (await inspected(info(aof="0"))).append_only
 
@@ -55,7 +61,9 @@ async def test_newer_servers_are_accepted(version):
     assert (await inspected(info(version))).version == version
 
 
-@pytest.mark.parametrize("policy", ["allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random"])
+@pytest.mark.parametrize(
+    "policy", ["allkeys-lru", "volatile-lru", "volatile-ttl", "allkeys-random"]
+)
 async def test_server_that_evicts_is_refused(policy):
     with pytest.raises(StoreUnsafeError, match=f"{policy}.*set maxmemory-policy noeviction"):
         await inspected(info(policy=policy))
@@ -86,7 +94,11 @@ async def test_store_is_named_once(redis_url, prefix, redis, keys):
         assert (await second.init()).store_id == facts.store_id
 
     meta = await redis.hgetall(keys.meta)
-    assert meta == {b"layout": str(LAYOUT).encode(), b"partitions": b"1", b"store": facts.store_id.encode()}
+    assert meta == {
+        b"layout": str(LAYOUT).encode(),
+        b"partitions": b"1",
+        b"store": facts.store_id.encode(),
+    }
     assert len(facts.store_id) >= 16
 
 

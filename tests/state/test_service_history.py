@@ -22,7 +22,9 @@ def facts(state):
 
 async def test_attempts_are_numbered_and_keep_their_outcomes(service):
     await service.create_run("w", run_id="r")
-    step = await service.insert_step_state("r", "s", "f", {"n": 1}, {"retries": 2, "retry_delay": "5s"}, "a")
+    step = await service.insert_step_state(
+        "r", "s", "f", {"n": 1}, {"retries": 2, "retry_delay": "5s"}, "a"
+    )
     await service.set_step_running(step.step_id)
     await service.set_step_error(step.step_id, ValueError("first"))
     await service.create_retry_attempt(step.step_id)
@@ -55,7 +57,13 @@ async def test_attempt_has_the_time_of_each_status_it_had(service):
     await service.set_step_result(step.step_id, 1)
 
     first, second = await service.get_run_history("r")
-    assert first.created_at <= first.scheduled_at <= first.running_at <= first.failed_at == first.updated_at
+    assert (
+        first.created_at
+        <= first.scheduled_at
+        <= first.running_at
+        <= first.failed_at
+        == first.updated_at
+    )
     assert first.failed_at <= second.created_at == second.running_at <= second.succeeded_at
     assert (first.succeeded_at, second.scheduled_at, second.failed_at) == (None, None, None)
     assert all(t.tzinfo is UTC for t in (first.created_at, first.failed_at, second.succeeded_at))
@@ -78,7 +86,9 @@ async def test_attempts_stand_in_the_order_in_which_they_began(service):
 async def test_open_attempt_is_as_complete_as_a_closed_one(service):
     await service.create_run("w", run_id="r")
     states = [
-        await service.insert_step_state("r", name, "f", [name], {"retries": 1, "retry_delay": "5s"}, "start")
+        await service.insert_step_state(
+            "r", name, "f", [name], {"retries": 1, "retry_delay": "5s"}, "start"
+        )
         for name in ("waiting", "working", "again")
     ]
     await service.set_step_running(states[1].step_id)
@@ -150,7 +160,6 @@ async def test_entries_are_read_as_they_were_recorded(service):
     first, last = await service.get_history_entries("r")
     assert (first.kind, first.status, first.workflow) == ("run", "running", "w")
     assert (last.status, bytes(last.error)) == ("failed", b'{"message":"no","name":"ValueError"}')
-
 
 
 def test_lost_attempt_is_failed_and_said_to_be_lost():

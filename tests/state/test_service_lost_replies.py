@@ -69,11 +69,15 @@ async def test_write_lands_once_whatever_was_lost(
     assert sum(after.values()) == sum(before.values()) + 1
     if write.startswith("create_run"):
         assert await redis.zscore(keys.runs, returned) is not None
-    assert await redis.xlen(keys.events) == await redis.zcard(keys.runs) + write.startswith("update")
+    assert await redis.xlen(keys.events) == await redis.zcard(keys.runs) + write.startswith(
+        "update"
+    )
 
 
 @each_write
-async def test_write_lands_once_after_many_lost_replies(distant, arranged, proxy, redis, prefix, write):
+async def test_write_lands_once_after_many_lost_replies(
+    distant, arranged, proxy, redis, prefix, write
+):
     before = await lengths(redis, prefix)
     rule = proxy.lose_next_reply(sha(write), times=4)
 
@@ -126,7 +130,9 @@ async def test_call_on_a_server_that_stays_away_fails_when_patience_ends(
 
 
 @pytest.mark.parametrize("write", ["update_run"])
-async def test_call_outlasts_a_server_that_is_away_for_a_moment(proxy, arranged, distant, redis, keys, write):
+async def test_call_outlasts_a_server_that_is_away_for_a_moment(
+    proxy, arranged, distant, redis, keys, write
+):
     proxy.refuse_connections()
     proxy.drop_connections()
     call = asyncio.create_task(WRITES[write](distant, arranged))

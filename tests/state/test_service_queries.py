@@ -15,7 +15,10 @@ pytestmark = pytest.mark.usefixtures("redis_server")
 async def runs(service):
     """Sixty runs of three workflows, many of the same millisecond; every third has failed."""
     ids = await asyncio.gather(
-        *(service.create_run(f"w{number % 3}", number, run_id=f"r{number:02}") for number in range(60))
+        *(
+            service.create_run(f"w{number % 3}", number, run_id=f"r{number:02}")
+            for number in range(60)
+        )
     )
     for run_id in ids[::3]:
         await service.update_run_status(run_id, "failed")
@@ -108,7 +111,15 @@ async def test_damaged_run_is_named_and_hides_no_other(service, redis, keys, run
 
 
 @pytest.mark.parametrize(
-    "given", [{"limit": 0}, {"limit": -1}, {"limit": 1_001}, {"status": "done"}, {"cursor": "x"}, {"cursor": "5:"}]
+    "given",
+    [
+        {"limit": 0},
+        {"limit": -1},
+        {"limit": 1_001},
+        {"status": "done"},
+        {"cursor": "x"},
+        {"cursor": "5:"},
+    ],
 )
 async def test_what_makes_no_sense_is_refused(service, given):
     with pytest.raises(InvalidOptionError):

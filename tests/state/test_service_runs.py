@@ -61,7 +61,13 @@ async def test_run_is_created_running_and_read_back(service):
 async def test_run_that_says_nothing_has_the_defaults(service):
     run = await service.get_run(await service.create_run("w"))
 
-    assert (run.input, run.output, run.error, run.inline, run.deterministic) == (None, None, None, False, False)
+    assert (run.input, run.output, run.error, run.inline, run.deterministic) == (
+        None,
+        None,
+        None,
+        False,
+        False,
+    )
     assert (run.graph_hash, run.planned_steps, run.wire) == (None, None, None)
 
 
@@ -139,10 +145,13 @@ async def test_existing_run_is_returned_if_it_is_the_same(service, redis, prefix
 
 async def test_of_many_who_create_the_same_run_one_does(service, redis, keys):
     outcomes = await asyncio.gather(
-        *(service.create_run("w", number, run_id="r") for number in range(20)), return_exceptions=True
+        *(service.create_run("w", number, run_id="r") for number in range(20)),
+        return_exceptions=True,
     )
 
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RunExistsError"] * 19 + ["str"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RunExistsError"] * 19 + [
+        "str"
+    ]
     assert len(await recorded(redis, keys, "r")) == 1
 
 
@@ -188,7 +197,9 @@ async def test_table_of_run_statuses(service, redis, prefix, source, target):
         await service.update_run_status("r", target)
         assert await snapshot(redis, prefix) == before
     else:
-        with pytest.raises(IllegalTransitionError, match=f"run 'r' is {source}: it cannot become {target}"):
+        with pytest.raises(
+            IllegalTransitionError, match=f"run 'r' is {source}: it cannot become {target}"
+        ):
             await service.update_run_status("r", target)
         assert await snapshot(redis, prefix) == before
 
@@ -244,7 +255,9 @@ async def test_unknown_status_is_refused(service):
 
 async def test_times_are_the_servers(redis_url, prefix, redis, keys):
     hour_ms = 3_600_000
-    async with RedisWorkflowService(redis_url, key_prefix=prefix, clock_offset_ms=hour_ms) as shifted:
+    async with RedisWorkflowService(
+        redis_url, key_prefix=prefix, clock_offset_ms=hour_ms
+    ) as shifted:
         await shifted.create_run("w", run_id="r")
         seconds, _ = await redis.time()
         created = (await shifted.get_run("r")).created_at.timestamp()

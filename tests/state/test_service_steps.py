@@ -65,7 +65,7 @@ async def test_step_is_inserted_pending_in_its_first_attempt(service, run):
 
 
 async def test_names_may_be_any_peoples_words(service, run, redis, keys):
-    names = ["größe: 5 €", "a:b:c", ":", "x" * 512, "😀", "quote \" and \\"]
+    names = ["größe: 5 €", "a:b:c", ":", "x" * 512, "😀", 'quote " and \\']
     for name in names:
         step = await service.insert_step_state("r", name, None)
         assert step.step_name == name
@@ -115,7 +115,9 @@ async def test_options_are_stored(service, run, options, stored):
 )  # fmt: skip
 async def test_wrong_call_is_refused_before_anything_is_sent(service, redis, prefix, given, error):
     with pytest.raises(error):
-        await service.insert_step_state(**{"run_id": "r", "step_name": "s", "rpc_name": "f", **given})
+        await service.insert_step_state(
+            **{"run_id": "r", "step_name": "s", "rpc_name": "f", **given}
+        )
     assert await snapshot(redis, prefix) == {}
     assert service.connection.connects == 0
 
@@ -127,15 +129,24 @@ async def test_inserted_again_it_is_the_first_ones_state(service, step, redis, p
     again = await service.insert_step_state("r", "s", "f", {"n": 2}, {"retries": 9})
 
     assert again == await service.get_step_state("r", "s")
-    assert (again.step_id, again.data, again.result, again.status) == (step.step_id, {"n": 1}, 5, "succeeded")
+    assert (again.step_id, again.data, again.result, again.status) == (
+        step.step_id,
+        {"n": 1},
+        5,
+        "succeeded",
+    )
     assert await snapshot(redis, prefix) == before
 
 
 @pytest.mark.parametrize("rpc_name", ["g", None])
-async def test_inserted_again_for_another_function_it_is_refused(service, step, redis, prefix, rpc_name):
+async def test_inserted_again_for_another_function_it_is_refused(
+    service, step, redis, prefix, rpc_name
+):
     before = await snapshot(redis, prefix)
 
-    with pytest.raises(StepConflictError, match="step 's' of run 'r': it exists for another function"):
+    with pytest.raises(
+        StepConflictError, match="step 's' of run 'r': it exists for another function"
+    ):
         await service.insert_step_state("r", "s", rpc_name)
     assert await snapshot(redis, prefix) == before
 
@@ -210,12 +221,14 @@ async def test_steps_of_an_ended_run_stay_as_they_are(service, step, redis, pref
     if source == target:
         await METHODS[target](service, step.step_id)
     else:
-        with pytest.raises(IllegalTransitionError, match="run 'r' is cancelled: it cannot become changed any more"):
+        with pytest.raises(
+            IllegalTransitionError, match="run 'r' is cancelled: it cannot become changed any more"
+        ):
             await METHODS[target](service, step.step_id)
     assert await snapshot(redis, prefix) == before
 
 
-@pytest.mark.parametrize("result", [None, 0, False, "", [], {}, {"a": [1.5, None]}, "ü\u2028\"\\"])
+@pytest.mark.parametrize("result", [None, 0, False, "", [], {}, {"a": [1.5, None]}, 'ü\u2028"\\'])
 async def test_every_result_comes_back_as_it_was(service, step, result):
     await service.set_step_result(step.step_id, result)
 
@@ -224,7 +237,9 @@ async def test_every_result_comes_back_as_it_was(service, step, result):
     assert (state.result, attempt.result, type(state.result)) == (result, result, type(result))
 
 
-async def test_another_result_or_error_is_a_conflict_and_the_first_stays(service, run, redis, prefix):
+async def test_another_result_or_error_is_a_conflict_and_the_first_stays(
+    service, run, redis, prefix
+):
     done = await service.insert_step_state("r", "done", "f")
     broken = await service.insert_step_state("r", "broken", "f")
     await service.set_step_result(done.step_id, 1)
@@ -242,10 +257,14 @@ async def test_another_result_or_error_is_a_conflict_and_the_first_stays(service
 
 async def test_of_many_who_finish_a_step_one_does(service, step, redis, keys):
     outcomes = await asyncio.gather(
-        *(service.set_step_result(step.step_id, number) for number in range(20)), return_exceptions=True
+        *(service.set_step_result(step.step_id, number) for number in range(20)),
+        return_exceptions=True,
     )
 
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType"] + ["StepConflictError"] * 19
+    assert (
+        sorted(type(outcome).__name__ for outcome in outcomes)
+        == ["NoneType"] + ["StepConflictError"] * 19
+    )
     winner = outcomes.index(None)
     assert [entry.get("result") for entry in (await recorded(redis, keys, "r"))[2:]] == [winner]
 
@@ -256,7 +275,9 @@ async def test_error_may_be_an_exception_or_already_serialized(service, run):
     await service.set_step_error(one.step_id, KeyError("x"))
     await service.set_step_error(two.step_id, SerializedError("m", "s", "c", "n"))
 
-    assert (await service.get_step_state("r", "one")).error == SerializedError("'x'", name="KeyError")
+    assert (await service.get_step_state("r", "one")).error == SerializedError(
+        "'x'", name="KeyError"
+    )
     assert (await service.get_step_state("r", "two")).error == SerializedError("m", "s", "c", "n")
 
 
@@ -265,7 +286,12 @@ async def test_retry_begins_the_next_attempt_without_the_old_outcome(service, ru
     for attempt, status in ((2, "pending"), (3, "running")):
         await service.set_step_error(step.step_id, ValueError(f"no {attempt}"))
         state = await service.create_retry_attempt(step.step_id, status)
-        assert (state.status, state.attempt_count, state.error, state.result) == (status, attempt, None, None)
+        assert (state.status, state.attempt_count, state.error, state.result) == (
+            status,
+            attempt,
+            None,
+            None,
+        )
         assert state == await service.get_step_state("r", "s")
         assert state.step_id == step.step_id
 

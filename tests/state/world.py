@@ -79,7 +79,9 @@ class World:
             "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "STREAMS", stream, ">"
         )
         ((_, ((entry_id, fields),)),) = reply.items() if isinstance(reply, dict) else reply
-        return Entry(stream, entry_id.decode(), tuple(word for pair in fields.items() for word in pair))
+        return Entry(
+            stream, entry_id.decode(), tuple(word for pair in fields.items() for word in pair)
+        )
 
     async def acked(self, entry: Entry) -> bool:
         """Tell whether *entry* is neither pending nor on its stream."""
@@ -104,7 +106,9 @@ class World:
         assert isinstance(answer, Activated)
         return entry
 
-    async def start(self, entry: Entry, run_id: str = "r", owner: str = "own", workflow: str = "w") -> Any:
+    async def start(
+        self, entry: Entry, run_id: str = "r", owner: str = "own", workflow: str = "w"
+    ) -> Any:
         """Call START."""
         return await self.activations.start(
             entry, owner, run_id, workflow, b"{}", started_body(workflow)
@@ -112,7 +116,13 @@ class World:
 
     async def turn(self, entry: Entry | None, number: int = 0, seen: int = 1, **parts: Any) -> Any:
         """Call TURN for the owner ``own`` with the content nonce ``n{number}``."""
-        given = {"run_id": "r", "owner": "own", "nonce": f"n{number}", "results": [], "decisions": []}
+        given = {
+            "run_id": "r",
+            "owner": "own",
+            "nonce": f"n{number}",
+            "results": [],
+            "decisions": [],
+        }
         return await self.activations.turn(
             Turn(**{**given, "number": number, "seen": seen, **parts}), entry
         )
@@ -123,7 +133,9 @@ class World:
         await self.begin(entry, retries=retries)
         return entry
 
-    async def begin(self, entry: Entry, nonce: str = "an", retries: int = 1, rpc_name: str = "f") -> Any:
+    async def begin(
+        self, entry: Entry, nonce: str = "an", retries: int = 1, rpc_name: str = "f"
+    ) -> Any:
         """Call BEGIN."""
         return await self.attempts.begin(
             entry, "r", "s", nonce=nonce, step_id="r:s:x", rpc_name=rpc_name, data=b"1",
@@ -135,7 +147,9 @@ class World:
         parts = {"attempt": 1, "becomes": "succeeded", "json": b"9", "final": True, **given}
         return await self.attempts.complete(entry, "r", "s", nonce=nonce, **parts)
 
-    async def hold_lock(self, run_id: str = "r", holder: str = "somebody", ttl_ms: int = 60_000) -> None:
+    async def hold_lock(
+        self, run_id: str = "r", holder: str = "somebody", ttl_ms: int = 60_000
+    ) -> None:
         """Take the run lock as another program would."""
         await self.redis.set(self.keys.lock(run_id), holder, px=ttl_ms)
 
@@ -143,7 +157,18 @@ class World:
 def begins(name: str = "s", attempt: int = 1, nonce: str = "an", **given: Any) -> StepDecision:
     """Return the decision to begin a step here."""
     body = step_body(name, "running", attempt, "f") + ',"seen":1'
-    fields = ("stepId", f"r:{name}:x", "data", b"1", "rpcName", "f", "retries", 5, "retryDelay", "5s")
+    fields = (
+        "stepId",
+        f"r:{name}:x",
+        "data",
+        b"1",
+        "rpcName",
+        "f",
+        "retries",
+        5,
+        "retryDelay",
+        "5s",
+    )
     return StepDecision(name, "", "", "running", attempt, nonce, body, fields, **given)
 
 

@@ -91,18 +91,44 @@ def test_any_bytes_are_a_command_or_refused(flat):
         assert error.detail
 
 
-WORDS = st.sampled_from(["", "null", "true", "-1", "1e9", "9" * 400, "{}", "[" * 300, '"', "\x00", "x", "ä", "5s", "NaN"])
+WORDS = st.sampled_from(
+    [
+        "",
+        "null",
+        "true",
+        "-1",
+        "1e9",
+        "9" * 400,
+        "{}",
+        "[" * 300,
+        '"',
+        "\x00",
+        "x",
+        "ä",
+        "5s",
+        "NaN",
+    ]
+)
 
 
 @given(st.sampled_from(KINDS), st.data())
 def test_any_values_of_known_fields_are_a_command_or_refused(kind, data):
     names = [field.name for field in msgspec.structs.fields(kind)]
     chosen = data.draw(st.dictionaries(st.sampled_from(names), WORDS))
-    required = {name: "r" for name in names if name in {"workflow", "run_id", "step_name", "rpc_name", "name"}}
+    required = {
+        name: "r"
+        for name in names
+        if name in {"workflow", "run_id", "step_name", "rpc_name", "name"}
+    }
     try:
         decode_command(fields(type=kind.__struct_config__.tag, **{**required, **chosen}))
     except CommandError as error:
-        assert error.reason in {"invalid_command", "invalid_name", "invalid_payload", "unknown_version"}
+        assert error.reason in {
+            "invalid_command",
+            "invalid_name",
+            "invalid_payload",
+            "unknown_version",
+        }
         assert len(error.detail) < 1_000
 
 
@@ -126,7 +152,10 @@ def test_types_are_the_documented_ones():
 def test_required_fields_are_the_documented_ones(kind, required):
     assert {field.name for field in msgspec.structs.fields(kind) if field.required} == required
     values = {"attempt": 1, "data": "1"}
-    whole = {"type": kind.__struct_config__.tag, **{name: values.get(name, "x") for name in required}}
+    whole = {
+        "type": kind.__struct_config__.tag,
+        **{name: values.get(name, "x") for name in required},
+    }
     decode_command(fields(**whole))
     for name in required:
         missing = {key: value for key, value in whole.items() if key != name}
@@ -136,7 +165,9 @@ def test_required_fields_are_the_documented_ones(kind, required):
 
 
 def test_plain_redis_cli_start_is_decoded():
-    command = decode_command(fields(type="run.start", workflow="onboarding", input='{"a":1}', id="order-42"))
+    command = decode_command(
+        fields(type="run.start", workflow="onboarding", input='{"a":1}', id="order-42")
+    )
 
     assert command == RunStart(workflow="onboarding", input='{"a":1}', id="order-42")
     assert command.run == run_id_of_command("order-42")

@@ -182,7 +182,10 @@ class Server:
         halted = self.status != "running" and (begins or ends_run)
         if (turn.end or halted) and (halted or len(self.history) != turn.seen):
             return self._answer("BEHIND", turn)
-        entries = [*map(self._write_result, turn.results), *map(self._write_decision, turn.decisions)]
+        entries = [
+            *map(self._write_result, turn.results),
+            *map(self._write_decision, turn.decisions),
+        ]
         if ends_run:
             self.status, self.result = turn.end, turn.json
             entries.append(f'"t":"run","status":"{turn.end}","seen":{turn.seen}')
@@ -193,7 +196,11 @@ class Server:
         if turn.end:
             self.owner = ""
             return Turned("END")
-        return Turned("OK", self.turn, len(self.history), self.now, []) if quiet else self._answer("OK", turn)
+        return (
+            Turned("OK", self.turn, len(self.history), self.now, [])
+            if quiet
+            else self._answer("OK", turn)
+        )
 
     def _holds(self, turn: Turn) -> bool:
         settled = set()
@@ -216,7 +223,10 @@ class Server:
         if result.final:
             step.status = "failed" if result.becomes == "lost" else result.becomes
         final = ',"final":true' if result.final and result.becomes != "succeeded" else ""
-        return self._closed(result.name, step, result.becomes, result.outcome, result.json, final) + f',"seen":{result.seen}'
+        return (
+            self._closed(result.name, step, result.becomes, result.outcome, result.json, final)
+            + f',"seen":{result.seen}'
+        )
 
     @staticmethod
     def _closed(name: str, step: Step, status: str, outcome: str, text: bytes, more: str) -> str:
@@ -276,7 +286,9 @@ class Server:
             self.append(closing)
             return
         step.status, step.attempt = "pending", attempt + 1
-        self.append(closing, {"t": "step", "name": name, "status": "pending", "attempt": attempt + 1})
+        self.append(
+            closing, {"t": "step", "name": name, "status": "pending", "attempt": attempt + 1}
+        )
         self.queue.append((name, attempt + 1, data))
 
     def move(self, status: str) -> None:
@@ -302,7 +314,12 @@ class Simulation:
         owner = self.ids.nonce()
         self.local = []
         self.activation = Activation(
-            self.app, Keys("p"), self.ids, run_id="r", owner=owner, loaded=self.server.activate(owner)
+            self.app,
+            Keys("p"),
+            self.ids,
+            run_id="r",
+            owner=owner,
+            loaded=self.server.activate(owner),
         )
 
     def crash(self) -> None:

@@ -104,6 +104,7 @@ class Process:
 async def survive(redis, keys, processes, workflow, data=None):
     """Start the run in the first process and resume it in the next ones until it has ended."""
     for process in processes:
+
         async def go(service):
             if await service.get_run("r") is None:
                 await app.start(service, workflow, data, "r")
@@ -117,7 +118,9 @@ async def survive(redis, keys, processes, workflow, data=None):
     pytest.fail("the run did not end")
 
 
-@pytest.mark.parametrize("after", [False, True], ids=["before it was executed", "after it was executed"])
+@pytest.mark.parametrize(
+    "after", [False, True], ids=["before it was executed", "after it was executed"]
+)
 @pytest.mark.parametrize("dies_at", range(1, 13))
 async def test_one_crash_at_each_script(redis_url, redis, prefix, keys, service, dies_at, after):
     first = Process(redis_url, prefix, dies_at=dies_at, after=after)
@@ -139,7 +142,9 @@ async def test_one_crash_at_each_script(redis_url, redis, prefix, keys, service,
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 async def test_crash_after_crash(redis_url, redis, prefix, keys, service, lives, after):
     """Each process adopts the run, takes two to four turns, and dies."""
-    processes = [Process(redis_url, prefix, dies_at=lives + (not after), after=after) for _ in range(40)]
+    processes = [
+        Process(redis_url, prefix, dies_at=lives + (not after), after=after) for _ in range(40)
+    ]
 
     await survive(redis, keys, processes, eventful, 1)
 
@@ -164,7 +169,9 @@ async def test_caught_failure_is_caught_again_in_the_next_process(
     assert (record.path("fail")[1] == "lost 1") == (output.startswith("AttemptLost"))
 
 
-async def test_steps_that_have_ended_are_not_executed_again(redis_url, redis, prefix, keys, service):
+async def test_steps_that_have_ended_are_not_executed_again(
+    redis_url, redis, prefix, keys, service
+):
     processes = [
         Process(redis_url, prefix, dies_at=6, after=True), Process(redis_url, prefix, dies_at=0, after=True)
     ]  # fmt: skip
@@ -179,7 +186,9 @@ async def test_steps_that_have_ended_are_not_executed_again(redis_url, redis, pr
     assert executed["first"] == 1
 
 
-async def test_attempt_that_was_abandoned_is_closed_as_lost(redis_url, redis, prefix, keys, service):
+async def test_attempt_that_was_abandoned_is_closed_as_lost(
+    redis_url, redis, prefix, keys, service
+):
     processes = [
         Process(redis_url, prefix, dies_at=3, after=True), Process(redis_url, prefix, dies_at=0, after=True)
     ]  # fmt: skip
@@ -200,7 +209,9 @@ async def test_sleep_goes_on_where_it_was(redis_url, redis, prefix, keys, servic
         return "rested"
 
     first = Process(redis_url, prefix, dies_at=3, after=True)  # the sleep is recorded
-    await survive(redis, keys, [first, Process(redis_url, prefix, dies_at=0, after=True)], f"sleeper-{prefix}")
+    await survive(
+        redis, keys, [first, Process(redis_url, prefix, dies_at=0, after=True)], f"sleeper-{prefix}"
+    )
 
     (nap,) = await service.get_run_history("r")
     lasted = (nap.succeeded_at - nap.scheduled_at).total_seconds()

@@ -88,7 +88,12 @@ async def test_workflow_returns_what_its_function_returns(service):
     run_id = await app.start(service, checkout, Order("o1", ["a", "b"]))
 
     run = await service.get_run(run_id)
-    assert (run.status, run.output, run.workflow, run.inline) == ("completed", "20.0 for 1.0 kg", "checkout", True)
+    assert (run.status, run.output, run.workflow, run.inline) == (
+        "completed",
+        "20.0 for 1.0 kg",
+        "checkout",
+        True,
+    )
     assert run.input == {"id": "o1", "items": ["a", "b"]}
 
 
@@ -96,7 +101,11 @@ async def test_steps_are_recorded_by_name_with_data_and_result(service):
     await start(service, "checkout", Order("o1", ["a"]))
 
     charged, packed = await service.get_run_history("r")
-    assert (charged.step_name, charged.rpc_name, charged.status) == ("charge card", "charge", "succeeded")
+    assert (charged.step_name, charged.rpc_name, charged.status) == (
+        "charge card",
+        "charge",
+        "succeeded",
+    )
     assert charged.data == {"id": "o1", "items": ["a"]}
     assert charged.result == {"order": "o1", "total": 10.0}
     assert (charged.attempt_count, charged.retries, charged.retry_delay) == (1, 5, "exponential")
@@ -134,7 +143,10 @@ async def keyed(run: Run) -> list[str]:
 
 
 async def test_every_step_has_an_idempotency_key_of_its_own(service):
-    assert await start(service, "keyed") == [idempotency_key("r", "first"), idempotency_key("r", "second")]
+    assert await start(service, "keyed") == [
+        idempotency_key("r", "first"),
+        idempotency_key("r", "second"),
+    ]
 
 
 @app.workflow
@@ -153,7 +165,10 @@ async def empty(run: Run) -> None:
 
 async def test_workflow_may_do_nothing(service, redis, keys):
     assert await start(service, "empty") is None
-    assert [entry["status"] for entry in await recorded(redis, keys, "r")] == ["running", "completed"]
+    assert [entry["status"] for entry in await recorded(redis, keys, "r")] == [
+        "running",
+        "completed",
+    ]
 
 
 @app.workflow
@@ -204,7 +219,9 @@ async def careless(run: Run) -> None:
 
 
 async def test_failed_step_that_is_not_caught_fails_the_run(service):
-    with pytest.raises(RunFailedError, match="run 'r' ended failed: step 'try' failed: no stock") as caught:
+    with pytest.raises(
+        RunFailedError, match="run 'r' ended failed: step 'try' failed: no stock"
+    ) as caught:
         await start(service, "careless")
 
     assert caught.value.error.name == "StepFailedError"
@@ -268,11 +285,17 @@ async def test_sleep_is_a_step_that_lasts(service):
 @app.workflow
 async def both(run: Run) -> list[str]:
     return await run.gather(
-        run.do("pack", pack, {"id": "o1", "items": ["x"]}), run.do("key", keys_of), run.sleep("nap", "1ms")
+        run.do("pack", pack, {"id": "o1", "items": ["x"]}),
+        run.do("key", keys_of),
+        run.sleep("nap", "1ms"),
     )
 
 
 async def test_gather_returns_the_results_in_the_order_of_its_parts(service):
     packed, key, slept = await start(service, "both")
 
-    assert (packed, key, slept) == ({"order": "o1", "weight": 0.5}, idempotency_key("r", "key"), None)
+    assert (packed, key, slept) == (
+        {"order": "o1", "weight": 0.5},
+        idempotency_key("r", "key"),
+        None,
+    )

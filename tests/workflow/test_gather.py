@@ -104,7 +104,9 @@ async def nested(run: Run) -> list:
     async def pair(number: int) -> list[int]:
         return await run.gather(run.do("x", double, number), run.do("y", double, -number))
 
-    return await run.gather(run.gather(pair(1), run.do("z", double, 5)), pair(2), run.sleep("nap", 0))
+    return await run.gather(
+        run.gather(pair(1), run.do("z", double, 5)), pair(2), run.sleep("nap", 0)
+    )
 
 
 async def test_gathers_may_be_nested(service):
@@ -128,14 +130,21 @@ async def test_all_parts_end_and_the_first_failure_in_their_order_is_raised(serv
     assert await output(service, some_fail) == "bad"
 
     outcomes = {a.step_name: str(a.status) for a in await service.get_run_history("r")}
-    assert outcomes == {"slow": "succeeded", "good": "succeeded", "bad": "failed", "worse": "failed"}
+    assert outcomes == {
+        "slow": "succeeded",
+        "good": "succeeded",
+        "bad": "failed",
+        "worse": "failed",
+    }
 
 
 @app.workflow
 async def each_for_itself(run: Run) -> list[str]:
     async def safe(number: int) -> str:
         try:
-            await run.do(f"s{number}", fail if number % 2 else double, f"{number}" if number % 2 else number)
+            await run.do(
+                f"s{number}", fail if number % 2 else double, f"{number}" if number % 2 else number
+            )
         except StepFailedError as error:
             return error.error.message
         return "fine"

@@ -143,7 +143,9 @@ async def test_whatever_is_raised_is_a_failed_attempt(service, kind, in_thread):
 )
 async def test_cancellation_from_within_is_a_failed_attempt(service, handler):
     assert await outcome(service, handler) == "failed: CancelledError"
-    assert (await service.get_step_state("r", "odd")).error.message == "the handler was cancelled from within"
+    assert (
+        await service.get_step_state("r", "odd")
+    ).error.message == "the handler was cancelled from within"
 
 
 async def test_scopes_of_the_handlers_own_are_its_own(service):

@@ -145,7 +145,9 @@ async def test_timeout_of_the_caller_ends_the_start(service, redis, keys):
 async def test_run_is_started_once(service, other, gate):
     gate.set()
     outcomes = await asyncio.gather(
-        app.start(service, waits, run_id="r"), app.start(other, waits, run_id="r"), return_exceptions=True
+        app.start(service, waits, run_id="r"),
+        app.start(other, waits, run_id="r"),
+        return_exceptions=True,
     )
 
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["RunExistsError", "str"]
@@ -227,7 +229,9 @@ async def settled(service, name):
     return (await service.get_step_state("r", name)).status == "succeeded"
 
 
-async def test_lock_that_another_takes_ends_the_start(service, other, redis, keys, gate, short_lease):
+async def test_lock_that_another_takes_ends_the_start(
+    service, other, redis, keys, gate, short_lease
+):
     task = await begun(service)
     await redis.set(keys.lock("r"), "another", px=60_000)
 
@@ -290,7 +294,9 @@ async def test_run_whose_workflow_is_not_here_is_left_to_others(service, other, 
     await asyncio.gather(task, return_exceptions=True)
     gate.set()
 
-    with pytest.raises(RegistrationError, match=r"app 'empty' has no workflow 'waits' \(it has: none\)"):
+    with pytest.raises(
+        RegistrationError, match=r"app 'empty' has no workflow 'waits' \(it has: none\)"
+    ):
         await App("empty").resume(other, "r")
     assert await app.resume(service, "r") == "r"
 
@@ -331,8 +337,14 @@ async def needs_more_here(run: Run) -> list[str]:
 
 
 async def test_run_still_stalled_says_so_again(service):
-    for call in (lambda: app.start(service, needs_more, run_id="r"), lambda: app.resume(service, "r")):
-        with anyio.fail_after(10), pytest.raises(RunFailedError, match="ended stalled: step 'more' needs"):
+    for call in (
+        lambda: app.start(service, needs_more, run_id="r"),
+        lambda: app.resume(service, "r"),
+    ):
+        with (
+            anyio.fail_after(10),
+            pytest.raises(RunFailedError, match="ended stalled: step 'more' needs"),
+        ):
             await call()
 
 

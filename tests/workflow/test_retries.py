@@ -82,7 +82,11 @@ async def test_failed_attempt_is_followed_by_another(service):
 
     assert (await service.get_run("r")).output == 3
     history = await service.get_run_history("r")
-    assert outcomes(history) == [(1, "failed", "attempt 1"), (2, "failed", "attempt 2"), (3, "succeeded", None)]
+    assert outcomes(history) == [
+        (1, "failed", "attempt 1"),
+        (2, "failed", "attempt 2"),
+        (3, "succeeded", None),
+    ]
     assert calls["r"] == 3
 
 
@@ -102,7 +106,12 @@ async def test_last_failure_is_final_and_reaches_the_workflow(service):
         (number, "failed", f"attempt {number}") for number in (1, 2, 3)
     ]
     step = await service.get_step_state("r", "flaky")
-    assert (step.status, step.attempt_count, step.retries, step.retry_delay) == ("failed", 3, 2, "20ms")
+    assert (step.status, step.attempt_count, step.retries, step.retry_delay) == (
+        "failed",
+        3,
+        2,
+        "20ms",
+    )
 
 
 @app.workflow
@@ -136,7 +145,8 @@ async def overridden(run: Run, given: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "attempts"), [({"retries": 0}, 1), ({"retries": 4, "retry_delay": "1ms"}, 5), ({"retry_delay": 0}, 3)]
+    ("given", "attempts"),
+    [({"retries": 0}, 1), ({"retries": 4, "retry_delay": "1ms"}, 5), ({"retry_delay": 0}, 3)],
 )
 async def test_workflow_may_say_otherwise_for_one_use(service, given, attempts):
     with pytest.raises(RunFailedError):
@@ -149,7 +159,9 @@ async def misused(run: Run, given: dict) -> None:
     await run.do("flaky", flaky, 1, **given)
 
 
-@pytest.mark.parametrize("given", [{"retries": -1}, {"retries": True}, {"retry_delay": "soon"}, {"timeout": "x"}])
+@pytest.mark.parametrize(
+    "given", [{"retries": -1}, {"retries": True}, {"retry_delay": "soon"}, {"timeout": "x"}]
+)
 async def test_option_that_makes_no_sense_fails_before_anything_is_done(service, given):
     with pytest.raises(RunFailedError) as caught:
         await app.start(service, misused, given, "r")

@@ -34,7 +34,9 @@ def sequences(operations, longest=3):
 
 
 GATHERS = st.builds(Gather, st.lists(sequences(LEAVES), min_size=1, max_size=3).map(tuple))
-NESTED = st.builds(Gather, st.lists(sequences(LEAVES | GATHERS, 2), min_size=1, max_size=3).map(tuple))
+NESTED = st.builds(
+    Gather, st.lists(sequences(LEAVES | GATHERS, 2), min_size=1, max_size=3).map(tuple)
+)
 PROGRAMS = sequences(LEAVES | GATHERS | NESTED, 4)
 
 
@@ -59,13 +61,16 @@ def reached(simulation):
     """The status and the value that the run ended with."""
     server = simulation.server
     value = json.loads(server.result)
-    return server.status, value if server.status == "completed" else value["message"].rpartition(": ")[2]
+    return server.status, value if server.status == "completed" else value["message"].rpartition(
+        ": "
+    )[2]
 
 
 def check_history(server):
-    """Attempts are gapless and end once; nothing happens to a step that has ended."""
+    """Attempts are gapless and end once, no timer is early, a step that has ended stays so."""
     attempts: dict[str, int] = {}
     open_attempts: set[str] = set()
+    due: dict[tuple[str, int], int] = {}
     ended: set[str] = set()
     seen = 0
     for position, text in enumerate(server.history):
@@ -76,6 +81,9 @@ def check_history(server):
         if entry["t"] != "step":
             continue
         name, status = entry["name"], entry["status"]
+        assert entry["at"] >= due.pop((name, entry["attempt"]), 0), f"{name} is early"
+        if "due" in entry:
+            due[name, entry["attempt"]] = entry["due"]
         assert name not in ended, f"{name} goes on after its end"
         if entry["attempt"] != attempts.get(name, 0):
             assert entry["attempt"] == attempts.get(name, 0) + 1
@@ -94,7 +102,9 @@ def check_every_prefix(simulation):
     server = simulation.server
     for boundary in server.boundaries:
         loaded = Activated(0, "program", "running", b"null", server.history[:boundary])
-        activation = Activation(simulation.app, Keys("p"), CountedIds(), run_id="r", owner="o", loaded=loaded)
+        activation = Activation(
+            simulation.app, Keys("p"), CountedIds(), run_id="r", owner="o", loaded=loaded
+        )
         assert activation._stalled is None, f"{activation._stalled} at {boundary}"
         activation.close()
 
@@ -159,7 +169,9 @@ ORDINARY = st.builds(Do, name=st.sampled_from("abc"), number=st.integers(0, 9))
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(ORDINARY, min_size=2, max_size=4, unique_by=lambda op: op.name), st.integers(0, 2**32))
+@given(
+    st.lists(ORDINARY, min_size=2, max_size=4, unique_by=lambda op: op.name), st.integers(0, 2**32)
+)
 def test_code_that_no_longer_matches_is_always_noticed(program, seed):
     simulation = Simulation(tuple(program), random.Random(seed))
     simulation.run(30)
@@ -167,7 +179,9 @@ def test_code_that_no_longer_matches_is_always_noticed(program, seed):
 
     for how, other in changed(tuple(program)):
         loaded = Activated(0, "program", "running", b"null", simulation.server.history)
-        activation = Activation(app_of(other), Keys("p"), CountedIds(), run_id="r", owner="o", loaded=loaded)
+        activation = Activation(
+            app_of(other), Keys("p"), CountedIds(), run_id="r", owner="o", loaded=loaded
+        )
         assert activation._stalled is not None, how
         assert repr(program[0].name) in str(activation._stalled)
         activation.close()

@@ -148,7 +148,14 @@ async def with_anyio_group(run: Run) -> None:
         await run.sleep("nap", "1ms")
 
 
-SEIZING = [with_timeout, with_anyio_timeout, with_task_group, cancelling, with_anyio_sleep, with_anyio_group]
+SEIZING = [
+    with_timeout,
+    with_anyio_timeout,
+    with_task_group,
+    cancelling,
+    with_anyio_sleep,
+    with_anyio_group,
+]
 
 
 @pytest.mark.parametrize("workflow", SEIZING)
@@ -249,7 +256,12 @@ async def generator_exit(run: Run) -> None:
 
 @pytest.mark.parametrize(
     ("workflow", "name"),
-    [(exits, "SystemExit"), (stops, "RuntimeError"), (cancelled_by_itself, "CancelledError"), (generator_exit, "GeneratorExit")],
+    [
+        (exits, "SystemExit"),
+        (stops, "RuntimeError"),
+        (cancelled_by_itself, "CancelledError"),
+        (generator_exit, "GeneratorExit"),
+    ],
 )
 async def test_whatever_workflow_code_raises_fails_the_run(service, workflow, name):
     assert (await ended(service, workflow)).name == name

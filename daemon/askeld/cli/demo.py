@@ -21,7 +21,7 @@ from askeld.cli.arguments import given_url
 from askeld.cli.exits import Exit
 from askeld.cli.output import print_json
 from askeld.cli.show import print_history
-from askeld.demo import Demo, Progress, Report
+from askeld.demo import Demo, Progress, Report, example_folder
 from askeld.embedded import EmbeddedServer
 
 EPILOG = """\
@@ -33,7 +33,6 @@ examples:
   askel demo --runs 1000 --json
 """
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_INTERRUPTED = 130
 _LIMIT_S = 55.0
 #: Runs per second that the slowest machine is expected to complete.
 _SLOWEST = 20
@@ -52,12 +51,6 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.set_defaults(call=_demo, verb=verb)
 
 
-def example_folder() -> Path:
-    """Return the onboarding example: installed with the package, or in the checkout."""
-    packaged = Path(__file__).parents[1] / "examples" / "onboarding"
-    return packaged if packaged.is_dir() else Path(__file__).parents[3] / "examples" / "onboarding"
-
-
 def _demo(options: argparse.Namespace) -> int:
     if not 2 <= options.runs <= 100_000:  # noqa: PLR2004 - one before the crash, one after
         msg = f"--runs {options.runs}: give 2 to 100000"
@@ -72,7 +65,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 async def _run(options: argparse.Namespace, url: str, folder: Path, where: str) -> int:
     """Demonstrate; a signal is heeded by cleaning up, or workers and keys would be left."""
-    code = _INTERRUPTED
+    code: int = Exit.INTERRUPTED
     async with anyio.create_task_group() as tasks:
 
         async def heed() -> None:

@@ -13,9 +13,9 @@ import msgspec
 
 from askel import App
 from askeld.cli.arguments import add_redis_options, given_url, load_app
-from askeld.cli.demo import example_folder
 from askeld.cli.worker import add_worker_options, config_from, given, log_level, serve
 from askeld.config import DEFAULT_URL, DEV_FOLDER, DEV_URL_FILE
+from askeld.demo import example_folder
 from askeld.embedded import EmbeddedServer
 from askeld.observability import configure_logs
 

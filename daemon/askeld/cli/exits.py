@@ -25,6 +25,7 @@ class Exit(IntEnum):
     REFUSED = 4
     TIMEOUT = 5
     UNHEALTHY = 6
+    INTERRUPTED = 130
 
 
 _MEANING: tuple[tuple[type[AskelError], Exit], ...] = (

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections import defaultdict
+from contextlib import suppress
 
 from askel.errors import RunNotFoundError, StoreError, WaitTimeoutError
 from askel.state import (
@@ -13,6 +16,7 @@ from askel.state import (
     RunStatus,
     WorkflowRun,
     fields_of,
+    is_passing,
     read_run,
 )
 
@@ -20,6 +24,8 @@ _BLOCK_MS = 10_000
 #: How often a waited-for run is read although no event came, in case the stream was trimmed.
 REREAD_S = 15.0
 _PAUSE_S = 0.2
+#: How long a Redis that cannot be reached at first is asked again, in seconds.
+_PATIENCE_S = 2.0
 
 
 class RunWaiter:
@@ -40,7 +46,10 @@ class RunWaiter:
     async def wait(self, run_id: str, *, timeout_s: float | None, must_exist: bool) -> WorkflowRun:
         """Return the run once it has ended.
 
+        A connection that is lost while waiting is waited out, too.
+
         Raises:
+            StoreError: Redis could not be asked at first.
             RunNotFoundError: It does not exist, and *must_exist* (else it may be created yet).
             WaitTimeoutError: It has not ended within *timeout_s*.
         """
@@ -50,17 +59,16 @@ class RunWaiter:
             async with asyncio.timeout(timeout_s):
                 self._ensure_reader()
                 await self._ready.wait()
+                run = await self._read_patiently(run_id, _PATIENCE_S)
                 while True:
-                    run = await self._read(run_id)
                     if run is not None and run.status in TERMINAL:
                         return run
                     if run is None and must_exist:
                         raise RunNotFoundError(run_id)
-                    try:
+                    with suppress(TimeoutError):
                         await asyncio.wait_for(woken.wait(), REREAD_S)
-                    except TimeoutError:
-                        continue
                     woken.clear()
+                    run = await self._read_patiently(run_id)
         except TimeoutError:
             msg = f"run {run_id!r} has not ended within {timeout_s:g} s; it goes on"
             raise WaitTimeoutError(msg) from None
@@ -78,6 +86,18 @@ class RunWaiter:
         flat = await self._commands.send("HGETALL", self._keys.run(run_id))
         return read_run(fields_of(flat)) if flat else None
 
+    async def _read_patiently(
+        self, run_id: str, patience_s: float = math.inf
+    ) -> WorkflowRun | None:
+        end = time.monotonic() + patience_s
+        while True:
+            try:
+                return await self._read(run_id)
+            except StoreError as error:
+                if not is_passing(error) or time.monotonic() > end:
+                    raise
+            await asyncio.sleep(_PAUSE_S)
+
     def _ensure_reader(self) -> None:
         if self._reader is None or self._reader.done():
             self._ready.clear()
@@ -90,7 +110,7 @@ class RunWaiter:
             await asyncio.gather(reader, return_exceptions=True)
 
     async def _follow(self) -> None:
-        """Read events while somebody waits; after a loss of the connection wake all to look anew."""
+        """Read events while somebody waits; after a lost connection wake all to look anew."""
         last: str | None = None
         # The read under way is left to end by itself: cancelled, it would still block its
         # connection, and whoever waits next would wait for that.
@@ -98,8 +118,9 @@ class RunWaiter:
             try:
                 if last is None:
                     last = await self._newest()
+                    if self._ready.is_set():
+                        self._wake_all()  # what happened meanwhile was not seen
                     self._ready.set()
-                    self._wake_all()
                 reply = await self._blocking.send(
                     "XREAD", "COUNT", 1000, "BLOCK", _BLOCK_MS, "STREAMS", self._keys.events, last
                 )

@@ -11,7 +11,7 @@ end
 -- s: the FIELDS of the step. outcome: "result" or "error". tail: further members, each with its comma.
 local function closed(s, at, name, status, outcome, json, tail)
   return '{"at":' .. at .. ',"t":"step","name":' .. cjson.encode(name) .. ',"status":"' .. status
-    .. '","attempt":' .. s[2] .. ',"id":' .. cjson.encode(string.match(s[4] or '', '[^:]*$'))
+    .. '","attempt":' .. s[2] .. ',"id":' .. cjson.encode(string.match(s[4] or '', '.*:(.*)') or '')
     .. (s[5] and ',"rpc":' .. cjson.encode(s[5]) or '')
     .. (s[6] and s[6] ~= 'null' and ',"data":' .. s[6] or '')
     .. (s[7] and ',"retries":' .. s[7] or '')
