@@ -150,21 +150,26 @@ class Actors:
         if self._draining:
             driver.drain()
         try:
-            return await driver.drive()
+            ended = await driver.drive()
         finally:
             if self._drivers.get(run_id) is driver:
                 del self._drivers[run_id]
+        if driver.refused is not None:
+            self._context.log.error("run_refused", run_id=run_id, error=driver.refused.code)
+            why = f"Redis refuses a key of the run ({driver.refused.code}): mend it, then resume"
+            await self.stall(held, run_id, why, name="StoreRefused")
+        return ended
 
     async def exists(self, run_id: str) -> bool:
         """Tell whether there is such a run."""
         return await self._activations.workflow_of(run_id) is not None
 
-    async def stall(self, held: Held, run_id: str, why: str) -> None:
-        """Give up a run whose code this deployment lacks: it becomes ``stalled``.
+    async def stall(self, held: Held, run_id: str, why: str, *, name: str = "UnknownName") -> None:
+        """Give up a run that cannot go on as things are: it becomes ``stalled``.
 
         One that is suspended stays so; its resumption brings the question back.
         """
-        error = codec.encode(SerializedError(message=why, name="UnknownName"))
+        error = codec.encode(SerializedError(message=why, name=name))
         while True:
             owner = self._owner()
             loaded = await self._activations.activate(held.entry, owner, run_id)
@@ -183,9 +188,13 @@ class Actors:
         """Fail a run whose every owner died, and keep its token as a dead letter."""
         error = codec.encode(POISON)
         body = status_body(RunStatus.FAILED, error=error)
-        await self._recording.settle(
-            None, run_id, RunStatus.FAILED, body, outcome="error", json=error
-        )
+        while True:
+            answer = await self._recording.settle(
+                None, run_id, RunStatus.FAILED, body, outcome="error", json=error
+            )
+            if not isinstance(answer, Refusal) or answer.word != "BUSY":
+                break
+            await wait_out(answer)
         await self._recording.bury(held.entry, "poison", POISON.message)
         self._context.log.error("run_poisoned", run_id=run_id)
 

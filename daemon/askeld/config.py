@@ -46,6 +46,10 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     clock_offset_ms: int = 0
     consumer: str = ""
 
+    def __repr__(self) -> str:
+        """Name what is no secret: the address may hold a password."""
+        return f"<{type(self).__name__} prefix={self.prefix!r} queues={self.queues!r}>"
+
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another."""
         positive = ("concurrency", "threads", "batch", "block_ms", "lease_ms", "sweep_ms")

@@ -141,9 +141,17 @@ class Dispatch:
             await self._bury(entry, error.reason, error.detail)
         except StoreReplyError as error:
             # This server refuses this command's keys for good; the others go on.
-            await self._bury(entry, "store_refused", _first_line(error))
+            await self._refused(entry, error)
         finally:
             self._context.leases.release(held)
+
+    async def _refused(self, entry: Entry, error: StoreReplyError) -> None:
+        """Bury what Redis refuses, but for the token of a run: that stays, to be tried again."""
+        command = decode_command(entry.fields, limit=self._context.config.max_payload)
+        if isinstance(command, RunAdvance | RunStart):
+            self._context.log.error("token_refused", entry_id=entry.id, error=error.code)
+        else:
+            await self._bury(entry, "store_refused", _first_line(error))
 
     async def _settle(self, held: Held, command: Command) -> None:
         """Apply *command*, waiting out what passes, until it is settled, put back or buried."""
@@ -162,11 +170,13 @@ class Dispatch:
             ):
                 await self._bury(held.entry, *_reason(command, refusal))
                 return
-            with anyio.move_on_after(
-                min(refusal.pttl / 1_000 or _LONGEST_WAIT_S, _LONGEST_WAIT_S)
-                * random.uniform(0.5, 1.0)  # noqa: S311
-            ):
-                await self._drained.wait()
+            longest_s = min(refusal.pttl / 1_000 or _LONGEST_WAIT_S, _LONGEST_WAIT_S)
+            await self._wait(longest_s * random.uniform(0.5, 1.0))  # noqa: S311
+
+    async def _wait(self, longest_s: float) -> None:
+        """Wait, without counting as work; cut short when the worker drains."""
+        with self._context.work.waiting(), anyio.move_on_after(longest_s):
+            await self._drained.wait()
 
     async def _apply(self, held: Held, command: Command) -> Refusal | None:
         """Apply *command* once; return why not, if it was refused."""
@@ -209,7 +219,9 @@ class Dispatch:
         self, entry: Entry, command: RunStart | RunCreate, refusal: Refusal
     ) -> Refusal | None:
         """The same command sent again is settled; another one for an existing run is refused."""
-        is_same = bool(command.id) or getattr(command, "if_exists", "") == "return"
+        is_same = getattr(command, "if_exists", "") == "return"
+        if command.id and not is_same:
+            is_same = await self._recording.started_by(_run_id(entry, command)) == command.id
         if not is_same:
             return refusal
         await self._recording.drop(entry)
@@ -287,8 +299,7 @@ class Dispatch:
             return
         self._context.log.info("unknown_name", name=name, run_id=run_id, tries=command.tries + 1)
         pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(command.tries, 16), _LONGEST_BACKOFF_MS)
-        with anyio.move_on_after(pause_ms / 1_000):
-            await self._drained.wait()
+        await self._wait(pause_ms / 1_000)
         await self._put_back(entry, command, tries=command.tries + 1, unknown_since=since)
 
     async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:

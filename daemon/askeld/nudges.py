@@ -5,11 +5,10 @@ from __future__ import annotations
 import anyio
 
 from askel import StoreError
-from askel.state import Connection, Keys
+from askel.state import Connection, Keys, owner_process, send_nudge
 from askeld.actors import Actors
 
 _LENGTH = 1_000
-_TTL_MS = 60_000
 _BLOCK_MS = 2_000
 _PAUSE_S = 0.5
 
@@ -28,17 +27,10 @@ class Nudges:
         """Tell *owner* (empty: nobody) that *run_id* has news; does not wait."""
         if not owner:
             return
-        consumer = owner.rpartition("/")[0]
-        if consumer == self._consumer:
+        if owner_process(owner) == self._consumer:
             self._actors.poke(run_id)
             return
-        key = self._keys.nudge(consumer)
-        send = self._connection.send
-        for reply in (
-            send("XADD", key, "MAXLEN", "~", _LENGTH, "*", "run_id", run_id),
-            send("PEXPIRE", key, _TTL_MS),
-        ):
-            _forget(reply)
+        send_nudge(self._connection, self._keys, owner, run_id)
 
 
 class NudgeLoop:
@@ -74,9 +66,3 @@ class NudgeLoop:
             self._last = entry.decode()
             self._actors.poke(fields[1].decode())
         return len(entries)
-
-
-def _forget(reply: object) -> None:
-    """Let *reply* go unawaited: whatever becomes of a hint is no error."""
-    if hasattr(reply, "add_done_callback"):
-        reply.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -15,6 +15,10 @@ from askeld.alarm import TimerAlarm
 
 Logger = Any
 
+# Without local variables, which hold payloads and secrets.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
 _SHARED: list[Any] = [
     structlog.contextvars.merge_contextvars,
     structlog.processors.add_log_level,
@@ -33,9 +37,11 @@ def configure_logs(level: str, *, json: bool | None = None, stream: TextIO = sys
     number = logging.getLevelNamesMapping()[level.upper()]
     as_json = not stream.isatty() if json is None else json
     renderer: Any = (
-        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer()
+        if as_json
+        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     )
-    last = [structlog.processors.dict_tracebacks, renderer] if as_json else [renderer]
+    last = [_TRACEBACKS, renderer] if as_json else [renderer]
     structlog.configure(
         processors=[*_SHARED, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
@@ -64,7 +70,7 @@ class LogObserver:
         idle: Callable[..., None],
         progress: Callable[[], None] | None,
     ) -> None:
-        """Write to *log*, which is bound to one run; report waiting to *idle*, turns to *progress*."""
+        """Write to *log*, bound to one run; report waiting to *idle*, turns to *progress*."""
         self._log = log
         self._alarm = alarm
         self._progress = progress

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 from anyio.abc import TaskGroup
 
 from askel.state import Entry
 from askeld.renewal import Held, Leases
+
+#: How many entries may wait without counting: a bound on what one process remembers.
+MOST_WAITING = 10_000
 
 
 class Work:
@@ -31,7 +35,16 @@ class Work:
     @property
     def room(self) -> int:
         """How many more entries may be begun."""
-        return self._limit - len(self._leases) + self._idle
+        return self._limit - len(self._leases) + min(self._idle, MOST_WAITING)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Do not count the entry that only waits inside."""
+        self.idle(is_idle=True)
+        try:
+            yield
+        finally:
+            self.idle(is_idle=False)
 
     def idle(self, *, is_idle: bool) -> None:
         """Take it that a run in hand began (or ceased) to wait without work of its own."""

@@ -73,13 +73,14 @@ class Worker:
         self._connections: list[Connection] = []
         self._leases = Leases()
         self._work = Work(self._leases, config.concurrency)
+        self._executor = BindingExecutor(threads=config.threads, reach=reach)
         context = WorkerContext(
             app=app,
             config=config,
             consumer=self.consumer_name,
             keys=self._keys,
             ids=SystemIds(),
-            executor=BindingExecutor(threads=config.threads, reach=reach),
+            executor=self._executor,
             leases=self._leases,
             work=self._work,
             alarm=TimerAlarm(),
@@ -188,6 +189,7 @@ class Worker:
         self._nudge_loop.stop()
 
     async def _close(self) -> None:
+        self._executor.close()
         with anyio.CancelScope(shield=True), anyio.move_on_after(_MARGIN_S):
             await self._renewal.stop()
             try:

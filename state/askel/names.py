@@ -13,6 +13,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 # Names that the engine makes itself: a repeated reach, an instance of a fan-out, a compensation.
 _ENGINE_MADE = re.compile(r"__.*|.*#\d+|.*\[\d+\]|.*:onError", re.DOTALL)
 
+# What stands before people's own text in a key.
+_KEY_WORDS = frozenset({"runs", "step", "step-lock", "version"})
+
 MAX_NAME_BYTES = 512
 
 
@@ -64,6 +67,12 @@ def check_prefix(prefix: str) -> str:
         msg = (
             f"key prefix {_shown(prefix)} is not allowed: use 1 to 64 letters, digits, '.', '_', "
             "':' or '-', optionally wrapped in one pair of braces"
+        )
+        raise InvalidNameError(msg)
+    if _KEY_WORDS & set(prefix.strip("{}").split(":")[1:]):
+        msg = (
+            f"key prefix {_shown(prefix)} is not allowed: after a ':' the words "
+            f"{', '.join(sorted(_KEY_WORDS))} would make it meet the keys of another prefix"
         )
         raise InvalidNameError(msg)
     return prefix

@@ -1,4 +1,4 @@
-"""Workflows that are told in their input what to do, so that a test can foresee what they return."""
+"""Workflows whose input says what to do, so that a test can foresee what they return."""
 
 from __future__ import annotations
 

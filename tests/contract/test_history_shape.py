@@ -35,11 +35,23 @@ COMPLETE = {
 BY_A_TURN = {"seen": "how long the history was that the deciding code had seen"}
 SHAPES = {
     # (t, status): what it has always, what it may have
-    ("run", "running"): ({"workflow": "its name, in the first entry"}, {"command": "the id of the command"}),
-    ("step", "pending"): (OF_A_STEP, {"rpc": COMPLETE["rpc"], "due": "when its timer is due", **BY_A_TURN}),
-    ("step", "scheduled"): (OF_A_STEP, {"rpc": COMPLETE["rpc"], "due": "when a sleep is over", **BY_A_TURN}),
+    ("run", "running"): (
+        {"workflow": "its name, in the first entry"},
+        {"command": "the id of the command"},
+    ),
+    ("step", "pending"): (
+        OF_A_STEP,
+        {"rpc": COMPLETE["rpc"], "due": "when its timer is due", **BY_A_TURN},
+    ),
+    ("step", "scheduled"): (
+        OF_A_STEP,
+        {"rpc": COMPLETE["rpc"], "due": "when a sleep is over", **BY_A_TURN},
+    ),
     ("step", "running"): (OF_A_STEP, {"rpc": COMPLETE["rpc"], **BY_A_TURN}),
-    ("step", "succeeded"): ({**OF_A_STEP, "id": COMPLETE["id"], "result": "JSON, null included"}, {**COMPLETE, **BY_A_TURN}),
+    ("step", "succeeded"): (
+        {**OF_A_STEP, "id": COMPLETE["id"], "result": "JSON, null included"},
+        {**COMPLETE, **BY_A_TURN},
+    ),
     ("step", "failed"): (
         {**OF_A_STEP, "id": COMPLETE["id"], "error": "message, stack, code, name"},
         {**COMPLETE, "final": "true: no other attempt comes", **BY_A_TURN},
@@ -51,11 +63,14 @@ SHAPES = {
     ("run", "completed"): ({}, {"output": "JSON, where one was given", **BY_A_TURN}),
     ("run", "failed"): ({}, {"error": "message, stack, code, name", **BY_A_TURN}),
     ("run", "stalled"): ({}, {"error": "what does not match", **BY_A_TURN}),
-    ("run", "cancelled"): ({}, {"reason": "people's words", "error": "if any", "command": "the command's id"}),
+    ("run", "cancelled"): (
+        {},
+        {"reason": "people's words", "error": "if any", "command": "the command's id"},
+    ),
     ("run", "suspended"): ({}, {"reason": "people's words", "command": "the command's id"}),
     ("signal", None): ({"name": "the signal's"}, {"data": "JSON", "command": "the command's id"}),
     ("timer", None): ({"name": "the step's", "attempt": "which may begin now"}, {}),
-}  # fmt: skip
+}
 
 
 def check_shape(entry, *, first):
@@ -112,20 +127,40 @@ async def test_transitions_of_the_state_service(service, redis, keys):
     await service.update_run_status("r", "completed", output=[1])
 
     assert await shapes_of(redis, keys) == [
-        ("running", None), ("pending", 1), ("scheduled", 1), ("running", 1), ("failed", 1), ("pending", 2),
-        ("succeeded", 2), ("suspended", None), ("running", None), ("completed", None),
-    ]  # fmt: skip
+        ("running", None),
+        ("pending", 1),
+        ("scheduled", 1),
+        ("running", 1),
+        ("failed", 1),
+        ("pending", 2),
+        ("succeeded", 2),
+        ("suspended", None),
+        ("running", None),
+        ("completed", None),
+    ]
     entries = await recorded(redis, keys, "r")
     suffix = step.step_id.rpartition(":")[2]
-    whole = {"t": "step", "name": "s", "id": suffix, "rpc": "f", "data": {"n": 1}, "retries": 1,
-             "retryDelay": "5s", "from": "before"}  # fmt: skip
+    whole = {
+        "t": "step",
+        "name": "s",
+        "id": suffix,
+        "rpc": "f",
+        "data": {"n": 1},
+        "retries": 1,
+        "retryDelay": "5s",
+        "from": "before",
+    }
     for entry in entries:
         del entry["at"]
     assert entries[0] == {"t": "run", "status": "running", "workflow": "w"}
     assert entries[1] == {"t": "step", "name": "s", "status": "pending", "attempt": 1, "rpc": "f"}
     assert entries[2] == {"t": "step", "name": "s", "status": "scheduled", "attempt": 1}
-    assert entries[4] == {**whole, "status": "failed", "attempt": 1,
-                          "error": {"message": "m", "stack": "stack", "code": "E1", "name": "ValueError"}}  # fmt: skip
+    assert entries[4] == {
+        **whole,
+        "status": "failed",
+        "attempt": 1,
+        "error": {"message": "m", "stack": "stack", "code": "E1", "name": "ValueError"},
+    }
     assert entries[6] == {**whole, "status": "succeeded", "attempt": 2, "result": {"ok": None}}
     assert entries[9] == {"t": "run", "status": "completed", "output": [1]}
 
@@ -167,8 +202,20 @@ async def test_closing_entry_alone_is_the_whole_attempt(service, redis, keys, st
     state = await service.get_step_state("r", step_name)
     closing = decode_entries([await redis.lindex(keys.history("r"), -1)])
     (attempt,) = fold_attempts("r", closing)
-    same = ("step_id", "step_name", "status", "rpc_name", "data", "result", "error", "attempt_count",
-            "retries", "retry_delay", "from_step_name", "updated_at")  # fmt: skip
+    same = (
+        "step_id",
+        "step_name",
+        "status",
+        "rpc_name",
+        "data",
+        "result",
+        "error",
+        "attempt_count",
+        "retries",
+        "retry_delay",
+        "from_step_name",
+        "updated_at",
+    )
     assert {name: getattr(attempt, name) for name in same} == {
         name: getattr(state, name) for name in same
     }
@@ -208,9 +255,18 @@ async def test_transitions_of_an_inline_run(service, redis, keys):
     await app.start(service, eventful, run_id="r")
 
     assert await shapes_of(redis, keys) == [
-        ("running", None), ("running", 1), ("failed", 1), ("pending", 2), ("running", 2), ("succeeded", 2),
-        ("scheduled", 1), ("succeeded", 1), ("running", 1), ("failed", 1), ("completed", None),
-    ]  # fmt: skip
+        ("running", None),
+        ("running", 1),
+        ("failed", 1),
+        ("pending", 2),
+        ("running", 2),
+        ("succeeded", 2),
+        ("scheduled", 1),
+        ("succeeded", 1),
+        ("running", 1),
+        ("failed", 1),
+        ("completed", None),
+    ]
     entries = await recorded(redis, keys, "r")
     assert all("seen" in entry for entry in entries[1:])
     assert [entry.get("final") for entry in entries if entry["status"] == "failed"] == [None, True]
@@ -241,8 +297,14 @@ async def test_transitions_that_daemons_record(service, redis, keys):
     await world.recording.settle(cancel, "r", RunStatus.CANCELLED, body)
 
     assert await shapes_of(redis, keys) == [
-        ("running", None), ("running", 1), ("lost", 1), ("running", 2), ("failed", 2), ("signal", None), ("cancelled", None)
-    ]  # fmt: skip
+        ("running", None),
+        ("running", 1),
+        ("lost", 1),
+        ("running", 2),
+        ("failed", 2),
+        ("signal", None),
+        ("cancelled", None),
+    ]
     entries = await recorded(redis, keys, "r")
     assert entries[2]["error"]["name"] == "AttemptLost"
     assert (entries[2]["rpc"], entries[2]["data"], entries[2]["retries"], entries[2]["id"]) == (

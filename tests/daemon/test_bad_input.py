@@ -8,6 +8,7 @@ from tests.helpers.waiting import wait_until
 
 LETTER = ["reason", "detail", "stream", "entry", "deliveries", "at"]
 START = ["type", "run.start", "workflow", "one_step"]
+EXECUTE = ["type", "step.execute", "run_id", "d", "step_name", "s", "rpc_name", "echo"]
 DEEP = "[" * 65 + "]" * 65
 
 BAD = {
@@ -33,7 +34,7 @@ BAD = {
     "empty workflow": (["type", "run.start", "workflow", ""], "invalid_name", "workflow"),
     "bad queue": ([*START, "queue", "a b"], "invalid_name", "queue 'a b'"),
     "another version": ([*START, "v", "2"], "unknown_version", "v 2"),
-    "no version": ([*START, "v", "one"], "invalid_command", "v"),
+    "no version": ([*START, "v", "one"], "unknown_version", "v one"),
     "bad time": ([*START, "at", "tomorrow"], "invalid_command", "at"),
     "long id": ([*START, "id", "x" * 300], "invalid_command", "id is longer"),
     "many fields": (
@@ -51,13 +52,11 @@ BAD = {
         *("invalid_command", "attempt"),
     ),
     "negative retries": (
-        ["type", "step.execute", "run_id", "d", "step_name", "s", "rpc_name", "echo"]
-        + ["retries", "-1"],
+        [*EXECUTE, "retries", "-1"],
         *("invalid_command", "negative"),
     ),
     "bad delay": (
-        ["type", "step.execute", "run_id", "d", "step_name", "s", "rpc_name", "echo"]
-        + ["retry_delay", "soon"],
+        [*EXECUTE, "retry_delay", "soon"],
         *("invalid_command", "'soon' is not a duration"),
     ),
     "not yet": (
@@ -73,7 +72,9 @@ def as_bytes(words):
 
 async def dead_entries(deployment):
     """The dead letters as flat lists, which hold a field that is given twice, twice."""
-    entries = await deployment.client.execute_command("XRANGE", f"{deployment.prefix}:dead", "-", "+")
+    entries = await deployment.client.execute_command(
+        "XRANGE", f"{deployment.prefix}:dead", "-", "+"
+    )
     if entries and isinstance(entries[0][1], dict):
         raise AssertionError("the client folds fields")
     return [flat for _, flat in entries]
@@ -109,9 +110,11 @@ async def test_every_kind_of_garbage_becomes_a_dead_letter_and_nothing_else(raw)
         assert detail in facts[b"detail"].decode(), f"{name}: {facts}"
         assert facts[b"stream"].decode() == stream
         prefix = [b"command." + word if word == b"at" else word for word in as_bytes(words)]
-        expected = prefix if reason != "unsupported" else [
-            b"command.reason" if word == b"reason" else word for word in prefix
-        ]
+        expected = (
+            prefix
+            if reason != "unsupported"
+            else [b"command.reason" if word == b"reason" else word for word in prefix]
+        )
         assert fields == expected, name
         assert len(facts[b"detail"]) < 500, f"{name}: a sentence, not the payload"
 

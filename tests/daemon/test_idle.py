@@ -20,7 +20,9 @@ async def connections(deployment, worker_names):
 async def test_a_worker_idles_for_seven_seconds(deployment):
     """Longer than redis-py's own timeout, with the default block: CLIENT LIST does not change."""
     names = {"askel", "askel-read", "askel-nudge"}
-    async with deployment.worker(app, lease_ms=10_000, claim_idle_ms=12_000, sweep_ms=1_000) as worker:
+    async with deployment.worker(
+        app, lease_ms=10_000, claim_idle_ms=12_000, sweep_ms=1_000
+    ) as worker:
 
         async def all_open():
             found = await connections(deployment, names)
@@ -74,7 +76,9 @@ async def test_no_more_is_begun_than_the_worker_may(deployment, tmp_path):
     gate = tmp_path / "gate"
     async with deployment.worker(app, concurrency=3) as worker:
         for number in range(10):
-            await deployment.send("run.start", workflow="waits", input=str(gate), run_id=f"r{number}")
+            await deployment.send(
+                "run.start", workflow="waits", input=str(gate), run_id=f"r{number}"
+            )
         await wait_until(lambda: worker.reached["before_handler"] == 3)
         (group,) = await deployment.client.xinfo_groups(deployment.stream())
         assert group["pending"] == 3
@@ -101,7 +105,7 @@ async def test_runs_that_only_wait_do_not_keep_others_from_beginning(deployment)
 
 
 async def test_a_consumer_that_died_is_forgotten_in_the_end(deployment):
-    """Names are never used again: those of the dead are removed once nothing is pending for them."""
+    """Names are never used again: a dead one's is removed once nothing is pending for it."""
     stream = deployment.stream()
     await deployment.client.xgroup_create(stream, "askeld", "0", mkstream=True)
     for name in ("dead-1", "dead-2"):

@@ -3,6 +3,7 @@
 import json
 import signal
 from contextlib import AsyncExitStack
+from functools import partial
 
 import pytest
 from tests.apps.parts import app
@@ -139,7 +140,7 @@ async def test_a_run_whose_workers_die_of_other_things_is_not_poison(deployment,
             settings=FAST,
         )
         async with worker:
-            await wait_until(lambda: begun(deployment, number), 20, worker.tail)
+            await wait_until(partial(begun, deployment, number), 20, worker.tail)
             gate.touch()
             await deployment.until_step("r", key(number), "succeeded")
             # and is killed in the next step

@@ -89,10 +89,13 @@ async def test_a_renewing_thread_that_fails_takes_the_worker_down(deployment, mo
     def fails(*_):
         raise ZeroDivisionError("on purpose")
 
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def work():
         async with deployment.worker(app, **SHORT) as worker:
             monkeypatch.setattr(Leases, "older_than", fails)
             await worker.ended.wait()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await work()
     assert caught.group_contains(ZeroDivisionError, match="on purpose")
 
 

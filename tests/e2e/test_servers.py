@@ -17,7 +17,9 @@ async def test_a_journey(deployment, linger_ms):
     """Every script, timers, blocking reads on two streams, a drain."""
     async with deployment.worker(app, **WAREHOUSE, linger_ms=linger_ms) as worker:
         for number in range(10):
-            await deployment.send("run.start", workflow="journey", input=number, run_id=f"r{number}")
+            await deployment.send(
+                "run.start", workflow="journey", input=number, run_id=f"r{number}"
+            )
         for number in range(10):
             record = await deployment.until(f"r{number}", "completed")
             assert json.loads(record.run["output"]) == [*JOURNEY, number]
@@ -51,7 +53,9 @@ async def test_a_lost_reply_and_a_forgotten_script(deployment, proxy):
     settings = {**WAREHOUSE, "url": proxy.url, "linger_ms": 0}
     async with deployment.worker(app, **settings):
         for number in range(10):
-            await deployment.send("run.start", workflow="journey", input=number, run_id=f"r{number}")
+            await deployment.send(
+                "run.start", workflow="journey", input=number, run_id=f"r{number}"
+            )
         await deployment.until_completed(1)
         proxy.lose_next_reply(b"EVALSHA", times=3)
         await deployment.client.script_flush()

@@ -1,4 +1,4 @@
-"""Cancel, terminate, suspend, resume and signals, sent to runs that are in the middle of something."""
+"""Cancel, terminate, suspend, resume and signals, sent to runs that are under way."""
 
 import json
 

@@ -198,9 +198,7 @@ async def test_a_large_fan_out_takes_several_turns(deployment):
         ("wants_text", "PayloadError", "Expected `str`, got `int`"),
     ],
 )
-async def test_whatever_a_handler_raises_is_a_failure_of_its_step(
-    deployment, step, name, message
-):
+async def test_whatever_a_handler_raises_is_a_failure_of_its_step(deployment, step, name, message):
     """Anything at all, from a function or a coroutine: recorded, and the worker goes on."""
     async with deployment.worker(app) as worker:
         await deployment.send("run.start", workflow="does", input=step, run_id="r")

@@ -144,9 +144,7 @@ async def test_a_waiting_run_is_handed_back(deployment, worker, workflow):
 
 
 @pytest.mark.parametrize("queue", ["", "warehouse"])
-async def test_a_handler_that_does_not_end_in_time_is_given_up(
-    deployment, worker, tmp_path, queue
-):
+async def test_a_handler_that_does_not_end_in_time_is_given_up(deployment, worker, tmp_path, queue):
     """After the drain's time its work is handed back, and the process exits 0 all the same."""
     gate = tmp_path / "gate"
     async with worker("--queue", "warehouse", "--drain-timeout", "100ms") as process:

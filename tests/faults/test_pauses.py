@@ -23,14 +23,14 @@ def freezing(deployment, tmp_path):
 
 
 @pytest.mark.parametrize("queue", ["", "warehouse"])
-async def test_what_a_frozen_worker_sends_late_does_not_land(
-    deployment, freezing, tmp_path, queue
-):
+async def test_what_a_frozen_worker_sends_late_does_not_land(deployment, freezing, tmp_path, queue):
     """Another worker has finished meanwhile: not one entry, field or key changes."""
     gate = tmp_path / "gate"
     async with freezing as frozen:
         await frozen.wait_ready()
-        await deployment.send("run.start", workflow="waits_in", input=[queue, str(gate)], run_id="r")
+        await deployment.send(
+            "run.start", workflow="waits_in", input=[queue, str(gate)], run_id="r"
+        )
         await deployment.until_step("r", "gate", "running")
         frozen.pause()
         gate.touch()

@@ -210,7 +210,9 @@ async def test_a_group_that_was_destroyed_while_handlers_run(deployment, tmp_pat
     gate = tmp_path / "gate"
     async with deployment.worker(app, lease_ms=60_000, claim_idle_ms=90_000) as worker:
         for number in range(3):
-            await deployment.send("run.start", workflow="waits", input=str(gate), run_id=f"r{number}")
+            await deployment.send(
+                "run.start", workflow="waits", input=str(gate), run_id=f"r{number}"
+            )
             await deployment.until_step(f"r{number}", "gate", "running")
         assert await deployment.client.xgroup_destroy(deployment.stream(), "askeld")
         await wait_until(lambda: worker.logged("group_missing"))

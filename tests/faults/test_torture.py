@@ -143,7 +143,7 @@ async def test_nothing_is_lost_and_nothing_happens_twice(deployment, tmp_path, s
     counts["dead letters"] = len(letters)
     assert {letter["reason"] for letter in letters} <= {"run_ended", "illegal_transition"}
     with capsys.disabled():
-        print(f"\ntorture of seed {seed}: {dict(counts)}")
+        print(f"\ntorture of seed {seed}: {dict(counts)}")  # noqa: T201 - for people
     assert sum(counts[status] for status in ("completed", "cancelled")) == RUNS
     # It was a torture:
     assert counts["kills"] == KILLS

@@ -44,7 +44,8 @@ class RunningWorker:
         self._at_point = at_point
         self._stop = anyio.Event()
         self.ended = anyio.Event()
-        log = structlog.wrap_logger(None, processors=[structlog.contextvars.merge_contextvars, self._log])
+        processors = [structlog.contextvars.merge_contextvars, self._log]
+        log = structlog.wrap_logger(None, processors=processors)
         self.worker = Worker(app, config, log, reach=self._reach)
         self.name = self.worker.consumer_name
 
@@ -103,7 +104,7 @@ class Deployment:
                 raise
             running.stop()
 
-    async def send(self, type: str, queue: str = "", **fields: Any) -> str:  # noqa: A002
+    async def send(self, type: str, queue: str = "", **fields: Any) -> str:
         """XADD a command as any program would; payloads become JSON, bytes are sent as they are."""
         words: dict[str, str | bytes] = {"type": type}
         for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""Worker processes that start in hundredths of a second: forked from a server that has imported all.
+"""Worker processes that start in hundredths of a second, forked by one that has imported all.
 
 They are real processes of their own session and run the same `askel worker`; only the imports were
 done before.

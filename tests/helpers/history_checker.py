@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -160,14 +160,12 @@ def _step_path(record: RunRecord, name: str) -> Iterator[str]:
     if budgets and attempt > budgets[0] + 1:
         yield f"budget: {name!r} has {attempt} attempts with {budgets[0]} retries"
     settled = status == "succeeded" or final
-    by_turn = any(e["t"] == "run" and e["status"] in TERMINAL and "seen" in e for e in record.entries)
-    if by_turn and not settled:
+    ends = (e for e in record.entries if e["t"] == "run" and e["status"] in TERMINAL)
+    if any("seen" in end for end in ends) and not settled:  # the run's own code ended it
         yield f"left-open: the run has ended and {name!r} is {status} {attempt}"
 
 
-def _step_hash(
-    name: str, entries: Sequence[dict[str, Any]], step: dict[str, str]
-) -> Iterator[str]:
+def _step_hash(name: str, entries: Sequence[dict[str, Any]], step: dict[str, str]) -> Iterator[str]:
     """A step's hash is what its history adds up to."""
     last = entries[-1]
     status = "failed" if last["status"] == "lost" else last["status"]
@@ -194,7 +192,12 @@ def _step_hash(
             yield f"step-hash: {name!r} has {key} {has!r}, its history {outcomes.get(key)!r}"
 
 
-_COPIED = {"rpc": "rpcName", "retries": "retries", "retryDelay": "retryDelay", "from": "fromStepName"}
+_COPIED = {
+    "rpc": "rpcName",
+    "retries": "retries",
+    "retryDelay": "retryDelay",
+    "from": "fromStepName",
+}
 
 
 def _run_hash(record: RunRecord) -> Iterator[str]:
@@ -295,7 +298,9 @@ def _events(record: RunRecord) -> Iterator[str]:
 _READ = """
 local p, id = KEYS[1], ARGV[1]
 local names, steps = redis.call('LRANGE', p .. ':steps:' .. id, 0, -1), {}
-for i, name in ipairs(names) do steps[i] = redis.call('HGETALL', p .. ':step:' .. id .. ':' .. name) end
+for i, name in ipairs(names) do
+  steps[i] = redis.call('HGETALL', p .. ':step:' .. id .. ':' .. name)
+end
 local run = redis.call('HGETALL', p .. ':run:' .. id)
 local workflow = redis.call('HGET', p .. ':run:' .. id, 'workflow') or ''
 local indexes = {}
@@ -313,8 +318,9 @@ for _, event in ipairs(redis.call('XRANGE', p .. ':events', '-', '+')) do
     if event[2][i] == 'run_id' and event[2][i + 1] == id then events[#events + 1] = event[2] end
   end
 end
-return { run, redis.call('HGETALL', p .. ':ctl:' .. id), redis.call('LRANGE', p .. ':history:' .. id, 0, -1),
-  names, steps, redis.call('GET', p .. ':lock:' .. id) or '', indexes, queued, events }
+local ctl, lock = redis.call('HGETALL', p .. ':ctl:' .. id), redis.call('GET', p .. ':lock:' .. id)
+local history = redis.call('LRANGE', p .. ':history:' .. id, 0, -1)
+return { run, ctl, history, names, steps, lock or '', indexes, queued, events }
 """
 """Reads all of one run at one moment."""
 
@@ -361,9 +367,7 @@ async def check_all(client: redis.asyncio.Redis, prefix: str) -> list[RunRecord]
     return [await check_run(client, prefix, run_id.decode()) for run_id in ids]
 
 
-async def leftovers(
-    client: redis.asyncio.Redis, prefix: str, *, dead: int = 0
-) -> list[str]:
+async def leftovers(client: redis.asyncio.Redis, prefix: str, *, dead: int = 0) -> list[str]:
     """Return what is left although all runs have ended: entries, pending ones, timers, tokens.
 
     Locks and tokens are looked for when the rest is gone.
@@ -373,30 +377,34 @@ async def leftovers(
         prefix: The deployment.
         dead: How many dead letters there are to be.
     """
-    found = []
+    found = [sentence async for sentence in _undone(client, prefix, dead)]
+    return found or [sentence async for sentence in _unreleased(client, prefix)]
+
+
+async def _undone(client: redis.asyncio.Redis, prefix: str, dead: int) -> AsyncIterator[str]:
     for stream in await _streams(client, prefix):
         if length := await client.xlen(stream):
-            found.append(f"{length} entries on {stream}: {await client.xrange(stream, count=5)}")
+            yield f"{length} entries on {stream}: {await client.xrange(stream, count=5)}"
         for group in await client.xinfo_groups(stream):
             if group["pending"]:
-                found.append(f"{group['pending']} entries pending on {stream}")
+                yield f"{group['pending']} entries pending on {stream}"
     if timers := await client.zrange(f"{prefix}:timers", 0, 4):
-        found.append(f"timers: {timers}")
+        yield f"timers: {timers}"
     if (letters := await client.xlen(f"{prefix}:dead")) != dead:
         reasons = [e[1].get(b"reason") for e in await client.xrange(f"{prefix}:dead", count=5)]
-        found.append(f"{letters} dead letters instead of {dead}: {reasons}")
-    if found:
-        return found
+        yield f"{letters} dead letters instead of {dead}: {reasons}"
+
+
+async def _unreleased(client: redis.asyncio.Redis, prefix: str) -> AsyncIterator[str]:
     async for key in client.scan_iter(match=f"{prefix}:lock:*", count=1000):
-        found.append(f"a lock: {key.decode()}")
+        yield f"a lock: {key.decode()}"
     keys = [key async for key in client.scan_iter(match=f"{prefix}:ctl:*", count=1000)]
     pipe = client.pipeline(transaction=False)
     for key in keys:
         pipe.hmget(key, "token", "owner")
     for key, kept in zip(keys, await pipe.execute(), strict=True):
         if any(kept):
-            found.append(f"{key.decode()} has token and owner {kept}")
-    return found
+            yield f"{key.decode()} has token and owner {kept}"
 
 
 async def _streams(client: redis.asyncio.Redis, prefix: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What tests of runs share: the service fixture, a proxy in front of the server, looking at keys."""
+"""What tests of runs share: the service, a proxy in front of the server, looking at keys."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def distant(proxy: FaultProxy, prefix: str) -> AsyncIterator[RedisWorkflow
 
 
 async def snapshot(client: redis.asyncio.Redis, prefix: str) -> dict[str, bytes]:
-    """Return every key under *prefix* with its serialized value: equal means nothing was written."""
+    """Return every key under *prefix*, serialized: equal means that nothing was written."""
     found = sorted([key async for key in client.scan_iter(match=f"{prefix}:*", count=1000)])
     return {key.decode(): await client.execute_command("DUMP", key) for key in found}
 

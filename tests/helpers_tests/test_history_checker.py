@@ -57,7 +57,8 @@ def good():
     run |= {"createdAt": "1002", "updatedAt": "1017", "input": "{}"}
     indexes = dict.fromkeys(["", "status:completed", "workflow:w"], 1_002.0)
     events = [("running", 1), ("completed", 16)]
-    return RunRecord("r", run, {"turn": "8"}, entries, ["a", "z", "q"], steps, None, indexes, events)
+    names, ctl = ["a", "z", "q"], {"turn": "8"}
+    return RunRecord("r", run, ctl, entries, names, steps, None, indexes, events)
 
 
 def entry_removed(position):
@@ -70,7 +71,6 @@ def entry_changed(position, **fields):
 
 def entry_added(position, entry):
     return lambda r: r.entries.insert(position, {"at": 1_010, **entry})
-
 
 
 PLANTED = {

@@ -15,12 +15,19 @@ from askel import PayloadError, SerializedError
 from askel.state import codec
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(exclude_categories=["Cs"])),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), inner, max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.text(st.characters(exclude_categories=["Cs"]), max_size=4), inner, max_size=4
+        )
+    ),
     max_leaves=12,
-)  # fmt: skip
+)
 
 
 class Order(msgspec.Struct):
@@ -57,18 +64,25 @@ def test_records_and_times_are_carried():
     value = {"order": Order("a", 1.5), "line": Line(2.0), "at": datetime(2025, 1, 2, tzinfo=UTC)}
 
     assert codec.decode(codec.encode(value)) == {
-        "order": {"id": "a", "total": 1.5}, "line": {"price": 2.0}, "at": "2025-01-02T00:00:00Z"
-    }  # fmt: skip
+        "order": {"id": "a", "total": 1.5},
+        "line": {"price": 2.0},
+        "at": "2025-01-02T00:00:00Z",
+    }
 
 
 @pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize(
     "wrap",
     [
-        lambda x: x, lambda x: [1, None, x], lambda x: {"a": {"b": x}}, lambda x: (x,),
-        lambda x: Order("a", x), lambda x: [Line(x)], lambda x: {"x": [Order("a", x), None]},
+        lambda x: x,
+        lambda x: [1, None, x],
+        lambda x: {"a": {"b": x}},
+        lambda x: (x,),
+        lambda x: Order("a", x),
+        lambda x: [Line(x)],
+        lambda x: {"x": [Order("a", x), None]},
     ],
-)  # fmt: skip
+)
 def test_nan_and_infinity_are_refused_wherever_they_are(wrap, number):
     with pytest.raises(PayloadError, match="NaN and infinity cannot be carried"):
         codec.encode(wrap(number))
@@ -138,13 +152,20 @@ def test_size_is_bounded_in_bytes_of_json():
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("", "not valid JSON"), ("{", "not valid JSON"), ("NaN", "not valid JSON"),
-        ("{'a':1}", "not valid JSON"), ("[1,]", "not valid JSON"), ("1 2", "not valid JSON"),
-        ('"\\ud800"', "not valid JSON"), ("\ud800", "not valid"), ("9" * 5_000, "not valid JSON"),
-        ("[" * 65 + "]" * 65, "deeper than 64"), ("[" * 100_000, "nested too deep"),
+        ("", "not valid JSON"),
+        ("{", "not valid JSON"),
+        ("NaN", "not valid JSON"),
+        ("{'a':1}", "not valid JSON"),
+        ("[1,]", "not valid JSON"),
+        ("1 2", "not valid JSON"),
+        ('"\\ud800"', "not valid JSON"),
+        ("\ud800", "not valid"),
+        ("9" * 5_000, "not valid JSON"),
+        ("[" * 65 + "]" * 65, "deeper than 64"),
+        ("[" * 100_000, "nested too deep"),
         ('"' + "x" * 200 + '"', "more than the limit of 150"),
     ],
-)  # fmt: skip
+)
 def test_json_of_others_is_checked(text, why):
     limit = 150 if "limit" in why else codec.MAX_PAYLOAD
     with pytest.raises(PayloadError, match=f"^data: .*{why}"):
@@ -180,22 +201,22 @@ def test_value_that_does_not_fit_is_a_payload_error(wanted):
         codec.convert(b'{"price":2}', wanted)
 
 
-class Mute(Exception):
+class MuteError(Exception):
     def __str__(self):
         raise RuntimeError("no text")
 
 
-class Numeric(Exception):
+class NumericError(Exception):
     def __str__(self):
-        return 5
+        return 5  # noqa: PLE0307 - the mistake that is tested
 
 
-class Fatal(Exception):
+class FatalError(Exception):
     def __str__(self):
         raise SystemExit(3)
 
 
-class BadCode(Exception):
+class BadCodeError(Exception):
     @property
     def code(self):
         raise RuntimeError("no code")
@@ -212,10 +233,10 @@ class HttpError(Exception):
         (ValueError(), SerializedError("ValueError", name="ValueError")),
         (HttpError("gone"), SerializedError("gone", code="404", name="HttpError")),
         (SystemExit(3), SerializedError("3", code="3", name="SystemExit")),
-        (Mute(), SerializedError("(the error could not be shown)", name="Mute")),
-        (Numeric(), SerializedError("(the error could not be shown)", name="Numeric")),
-        (Fatal(), SerializedError("(the error could not be shown)", name="Fatal")),
-        (BadCode("x"), SerializedError("x", name="BadCode")),
+        (MuteError(), SerializedError("(the error could not be shown)", name="MuteError")),
+        (NumericError(), SerializedError("(the error could not be shown)", name="NumericError")),
+        (FatalError(), SerializedError("(the error could not be shown)", name="FatalError")),
+        (BadCodeError("x"), SerializedError("x", name="BadCodeError")),
         (ValueError("a\ud800b"), SerializedError("a?b", name="ValueError")),
         (ValueError("x" * 5_000), SerializedError("x" * 4_096, name="ValueError")),
     ],

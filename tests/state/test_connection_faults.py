@@ -256,7 +256,7 @@ class Scripted:
 
     async def __aenter__(self):
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = "redis://127.0.0.1:%d" % self._server.sockets[0].getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
         return self
 
     async def _serve(self, reader, writer):

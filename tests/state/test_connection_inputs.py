@@ -143,7 +143,7 @@ async def test_unknown_options_are_refused_at_once(given):
 
 async def test_blocking_client_is_refused(options):
     with pytest.raises(
-        InvalidOptionError, match="blocking redis.Redis client: give a redis.asyncio.Redis"
+        InvalidOptionError, match=r"blocking redis\.Redis client: give a redis\.asyncio"
     ):
         connect(redis.Redis(**options))
 
@@ -175,9 +175,14 @@ def test_no_secret_is_in_any_repr():
     connection = connect(url)
     service = RedisWorkflowService(url)
     shown = [
-        repr(connection), repr(connection._settings), str(connection), repr(service),
-        repr(service.connection), repr(service.scripts), repr(ConnectionSettings(client_of(url).connection_pool)),
-    ]  # fmt: skip
+        repr(connection),
+        repr(connection._settings),
+        str(connection),
+        repr(service),
+        repr(service.connection),
+        repr(service.scripts),
+        repr(ConnectionSettings(client_of(url).connection_pool)),
+    ]
 
     assert not [text for text in shown if SECRET in text]
     assert repr(connection) == "<MultiplexedConnection 127.0.0.1:1>"
@@ -191,10 +196,27 @@ def certificate(tmp_path_factory):
         pytest.skip("no openssl program to make a certificate with")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        [program, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", folder / "key", "-out", folder / "cert"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            program,
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            folder / "key",
+            "-out",
+            folder / "cert",
+        ],
+        check=True,
+        capture_output=True,
+    )
     return folder
 
 
@@ -227,5 +249,5 @@ async def test_tls_with_a_verified_certificate(tls_port, certificate):
 
 
 async def test_tls_with_a_certificate_that_nobody_vouches_for_is_unavailable(tls_port):
-    with pytest.raises(StoreUnavailableError, match="(?i)certificate"):
+    with pytest.raises(StoreUnavailableError, match=r"(?i)certificate"):
         await answer(connect(f"rediss://127.0.0.1:{tls_port}"))

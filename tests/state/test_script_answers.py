@@ -8,7 +8,7 @@ import uuid
 import pytest
 from tests.helpers.narrow import NarrowConnection
 from tests.helpers.state import snapshot
-from tests.state import service_scenarios
+from tests.state import command_scenarios, service_scenarios
 from tests.state.scenarios import SCENARIOS
 from tests.state.world import World
 
@@ -19,22 +19,52 @@ pytestmark = pytest.mark.usefixtures("redis_server")
 
 # What a second copy of a call that was answered OK gets. None: it may do something again.
 SECOND = {
-    "start": "OK", "activate": "OK", "adopt": "OK", "turn": "OK", "record": "GONE", "settle": "GONE",
-    "create_run": "EXISTS", "put_back": "GONE", "bury": "GONE", "begin": "OK", "complete": "ALREADY",
-    "requeue": "LOST", "insert_step": "EXISTS", "move_step": "ALREADY", "finish_step": "ALREADY",
-    "retry_step": "OK", "update_run": "ALREADY", "acquire_lock": "OK", "release_lock": "LOST",
-    "renew_lock": "OK", "due": "OK", "fire": "OK", "drop": "OK", "forget_consumer": "OK", "renew": None,
-    "poison": "GONE", "deliver": None,
-}  # fmt: skip
+    "start": "OK",
+    "activate": "OK",
+    "adopt": "OK",
+    "turn": "OK",
+    "record": "GONE",
+    "settle": "GONE",
+    "create_run": "EXISTS",
+    "put_back": "GONE",
+    "bury": "GONE",
+    "begin": "OK",
+    "complete": "ALREADY",
+    "requeue": "LOST",
+    "insert_step": "EXISTS",
+    "move_step": "ALREADY",
+    "finish_step": "ALREADY",
+    "retry_step": "OK",
+    "update_run": "ALREADY",
+    "acquire_lock": "OK",
+    "release_lock": "LOST",
+    "renew_lock": "OK",
+    "due": "OK",
+    "fire": "OK",
+    "drop": "OK",
+    "forget_consumer": "OK",
+    "renew": None,
+    "poison": "GONE",
+    "deliver": None,
+}
 # Refusals that acknowledge the entry, or settle something, as the header says.
 SETTLES = {
-    ("start", "GONE"), ("activate", "GONE"), ("begin", "GONE"), ("begin", "SPENT"), ("complete", "GONE"),
-    ("turn", "TERMINAL"), ("turn", "END"), ("record", "STALE"), ("record", "DUP"), ("settle", "DUP"),
+    ("start", "GONE"),
+    ("activate", "GONE"),
+    ("begin", "GONE"),
+    ("begin", "SPENT"),
+    ("complete", "GONE"),
+    ("turn", "TERMINAL"),
+    ("turn", "END"),
+    ("record", "STALE"),
+    ("record", "DUP"),
+    ("settle", "DUP"),
     ("settle", "ALREADY"),
-}  # fmt: skip
+}
 
 
-assert service_scenarios  # imported for what it registers
+assert command_scenarios  # both are imported for what they register
+assert service_scenarios
 
 
 @pytest.fixture

@@ -7,12 +7,23 @@ import pytest
 from tests.helpers.state import recorded
 
 from askel import AskelError, SerializedError, StepAttempt, StepStatus
-from askel.state import HistoryEntry, decode_entries, fold_attempts
+from askel.state import decode_entries, fold_attempts
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
-SHARED = ("step_id", "step_name", "status", "rpc_name", "data", "result", "error", "attempt_count",
-          "retries", "retry_delay", "from_step_name")  # fmt: skip
+SHARED = (
+    "step_id",
+    "step_name",
+    "status",
+    "rpc_name",
+    "data",
+    "result",
+    "error",
+    "attempt_count",
+    "retries",
+    "retry_delay",
+    "from_step_name",
+)
 
 
 def facts(state):
@@ -36,15 +47,32 @@ async def test_attempts_are_numbered_and_keep_their_outcomes(service):
 
     attempts = await service.get_run_history("r")
 
-    same = {"step_id": step.step_id, "step_name": "s", "rpc_name": "f", "data": {"n": 1}, "retries": 2,
-            "retry_delay": "5s", "from_step_name": "a"}  # fmt: skip
+    same = {
+        "step_id": step.step_id,
+        "step_name": "s",
+        "rpc_name": "f",
+        "data": {"n": 1},
+        "retries": 2,
+        "retry_delay": "5s",
+        "from_step_name": "a",
+    }
     assert [facts(attempt) for attempt in attempts] == [
-        {**same, "status": "failed", "attempt_count": 1, "result": None,
-         "error": SerializedError("first", name="ValueError")},
-        {**same, "status": "failed", "attempt_count": 2, "result": None,
-         "error": SerializedError("second", name="ValueError")},
+        {
+            **same,
+            "status": "failed",
+            "attempt_count": 1,
+            "result": None,
+            "error": SerializedError("first", name="ValueError"),
+        },
+        {
+            **same,
+            "status": "failed",
+            "attempt_count": 2,
+            "result": None,
+            "error": SerializedError("second", name="ValueError"),
+        },
         {**same, "status": "succeeded", "attempt_count": 3, "result": "done", "error": None},
-    ]  # fmt: skip
+    ]
 
 
 async def test_attempt_has_the_time_of_each_status_it_had(service):
@@ -79,8 +107,11 @@ async def test_attempts_stand_in_the_order_in_which_they_began(service):
     await service.set_step_result(three.step_id, 3)
 
     assert [(a.step_name, a.attempt_count) for a in await service.get_run_history("r")] == [
-        ("one", 1), ("two", 1), ("three", 1), ("two", 2)
-    ]  # fmt: skip
+        ("one", 1),
+        ("two", 1),
+        ("three", 1),
+        ("two", 2),
+    ]
 
 
 async def test_open_attempt_is_as_complete_as_a_closed_one(service):
@@ -112,14 +143,23 @@ async def test_hash_of_each_step_equals_the_fold_of_the_history(service, redis, 
         if not steps or rng.random() < 0.2:
             options = rng.choice([None, {"retries": 1}, {"retries": 5, "retry_delay": "1s"}])
             name = f"step: {len(steps)}"
-            steps.append((await service.insert_step_state("r", name, rng.choice(["f", None]), rng.choice([None, 1, {}]), options)).step_id)  # fmt: skip
+            steps.append(
+                (
+                    await service.insert_step_state(
+                        "r", name, rng.choice(["f", None]), rng.choice([None, 1, {}]), options
+                    )
+                ).step_id
+            )
         step_id = rng.choice(steps)
-        act = rng.choice([
-            lambda s: service.set_step_scheduled(s), lambda s: service.set_step_running(s),
-            lambda s: service.set_step_result(s, rng.choice([None, 1, [2.5]])),
-            lambda s: service.set_step_error(s, ValueError("no")),
-            lambda s: service.create_retry_attempt(s, rng.choice(["pending", "running"])),
-        ])  # fmt: skip
+        act = rng.choice(
+            [
+                service.set_step_scheduled,
+                service.set_step_running,
+                lambda s: service.set_step_result(s, rng.choice([None, 1, [2.5]])),
+                lambda s: service.set_step_error(s, ValueError("no")),
+                lambda s: service.create_retry_attempt(s, rng.choice(["pending", "running"])),
+            ]
+        )
         try:
             await act(step_id)
         except AskelError:
@@ -147,9 +187,13 @@ async def test_history_keeps_the_order_of_all_that_happened(service, redis, keys
 
     entries = await recorded(redis, keys, "r")
     assert [(entry["t"], entry["status"]) for entry in entries] == [
-        ("run", "running"), ("step", "pending"), ("run", "suspended"), ("step", "succeeded"),
-        ("run", "running"), ("run", "completed"),
-    ]  # fmt: skip
+        ("run", "running"),
+        ("step", "pending"),
+        ("run", "suspended"),
+        ("step", "succeeded"),
+        ("run", "running"),
+        ("run", "completed"),
+    ]
     assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
 
 
@@ -166,19 +210,24 @@ def test_lost_attempt_is_failed_and_said_to_be_lost():
     lost = b'{"message":"stopped","name":"AttemptLost"}'
     attempts = fold_attempts(
         "r",
-        decode_entries([
-            b'{"t":"run","at":1,"status":"running"}',
-            b'{"t":"step","at":2,"name":"s","status":"running","attempt":1,"rpc":"f"}',
-            b'{"t":"step","at":3,"name":"s","status":"lost","attempt":1,"id":"x","error":' + lost + b"}",
-            b'{"t":"step","at":3,"name":"s","status":"running","attempt":2}',
-            b'{"t":"signal","at":4,"name":"s"}',
-            b'{"t":"step","at":5,"name":"s","status":"succeeded","attempt":2,"result":null}',
-        ]),
-    )  # fmt: skip
+        decode_entries(
+            [
+                b'{"t":"run","at":1,"status":"running"}',
+                b'{"t":"step","at":2,"name":"s","status":"running","attempt":1,"rpc":"f"}',
+                b'{"t":"step","at":3,"name":"s","status":"lost","attempt":1,"id":"x","error":'
+                + lost
+                + b"}",
+                b'{"t":"step","at":3,"name":"s","status":"running","attempt":2}',
+                b'{"t":"signal","at":4,"name":"s"}',
+                b'{"t":"step","at":5,"name":"s","status":"succeeded","attempt":2,"result":null}',
+            ]
+        ),
+    )
 
     assert [(a.attempt_count, a.status, a.rpc_name, a.step_id) for a in attempts] == [
-        (1, StepStatus.LOST, "f", "r:s:x"), (2, StepStatus.SUCCEEDED, "f", "r:s:x")
-    ]  # fmt: skip
+        (1, StepStatus.LOST, "f", "r:s:x"),
+        (2, StepStatus.SUCCEEDED, "f", "r:s:x"),
+    ]
     assert attempts[0].error == SerializedError("stopped", name="AttemptLost")
     assert attempts[0].failed_at.timestamp() == 0.003
     assert isinstance(attempts[0], StepAttempt)
@@ -189,6 +238,6 @@ def test_fold_of_nothing_is_nothing():
 
 
 def test_errors_that_other_programs_recorded_are_read():
-    text = b'{"t":"step","at":3,"name":"s","status":"failed","attempt":1,"error":{"message":"m","code":7}}'
+    text = b'{"t":"step","at":3,"name":"s","status":"failed","error":{"message":"m","code":7}}'
 
     assert fold_attempts("r", decode_entries([text]))[0].error == SerializedError("m", code="7")

@@ -33,7 +33,7 @@ each_write = pytest.mark.parametrize("write", WRITES)
 
 @pytest.fixture
 async def arranged(distant, redis, request):
-    """A step to write to, on a server that knows all scripts; the service goes through the proxy."""
+    """A step to write to, on a server that knows all scripts."""
     for script in load_scripts().values():
         await redis.script_load(script.body)
     await distant.create_run("w", run_id="r")
@@ -55,7 +55,7 @@ def sha(write):
 
 @each_write
 @pytest.mark.parametrize("fault", ["lose_next_reply", "lose_next_request"])
-async def test_write_lands_once_whatever_was_lost(
+async def test_write_lands_once_whatever_was_lost(  # noqa: PLR0917 - fixtures are parameters
     distant, arranged, proxy, redis, keys, prefix, write, fault
 ):
     before = await lengths(redis, prefix)
@@ -88,7 +88,7 @@ async def test_write_lands_once_after_many_lost_replies(
 
 
 @each_write
-async def test_second_identical_call_after_a_lost_reply_finds_the_state_of_the_first(
+async def test_second_identical_call_after_a_lost_reply_finds_the_state_of_the_first(  # noqa: PLR0917 - fixtures are parameters
     distant, service, arranged, proxy, redis, prefix, write
 ):
     proxy.lose_next_reply(sha(write))

@@ -27,8 +27,10 @@ MOVES = {
     "running": {"suspended", "stalled", "completed", "failed", "cancelled"},
     "suspended": {"running", "failed", "cancelled"},
     "stalled": {"running", "failed", "cancelled"},
-    "completed": set(), "failed": set(), "cancelled": set(),
-}  # fmt: skip
+    "completed": set(),
+    "failed": set(),
+    "cancelled": set(),
+}
 PATHS = {"running": [], **{status: [status] for status in MOVES if status != "running"}}
 
 
@@ -43,16 +45,29 @@ async def test_run_is_created_running_and_read_back(service):
     before = datetime.now(UTC) - timedelta(seconds=60)
 
     run_id = await service.create_run(
-        "onboarding", {"email": "a@b.c"}, inline=True, graph_hash="abc", wire={"type": "http"},
-        deterministic=True, planned_steps=[{"stepName": "a"}],
-    )  # fmt: skip
+        "onboarding",
+        {"email": "a@b.c"},
+        inline=True,
+        graph_hash="abc",
+        wire={"type": "http"},
+        deterministic=True,
+        planned_steps=[{"stepName": "a"}],
+    )
 
     run = await service.get_run(run_id)
     assert run == WorkflowRun(
-        id=run_id, workflow="onboarding", status=RunStatus.RUNNING, created_at=run.created_at,
-        updated_at=run.created_at, input={"email": "a@b.c"}, inline=True, graph_hash="abc",
-        deterministic=True, planned_steps=[{"stepName": "a"}], wire={"type": "http"},
-    )  # fmt: skip
+        id=run_id,
+        workflow="onboarding",
+        status=RunStatus.RUNNING,
+        created_at=run.created_at,
+        updated_at=run.created_at,
+        input={"email": "a@b.c"},
+        inline=True,
+        graph_hash="abc",
+        deterministic=True,
+        planned_steps=[{"stepName": "a"}],
+        wire={"type": "http"},
+    )
     assert before < run.created_at < datetime.now(UTC) + timedelta(seconds=60)
     assert run.created_at.tzinfo is UTC
     assert str(run.status) == "running"
@@ -81,9 +96,12 @@ async def test_hash_has_the_documented_fields(service, redis, keys):
     assert at.isdigit()
     assert int(updated) >= int(at)
     assert fields == {
-        b"id": b"r", b"workflow": b"w", b"status": b"failed", b"input": b"[1]",
+        b"id": b"r",
+        b"workflow": b"w",
+        b"status": b"failed",
+        b"input": b"[1]",
         b"error": b'{"message":"no","name":"ValueError"}',
-    }  # fmt: skip
+    }
 
 
 async def test_new_ids_are_uuid7_in_order_of_creation(service):
@@ -158,13 +176,18 @@ async def test_of_many_who_create_the_same_run_one_does(service, redis, keys):
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"workflow_name": ""}, InvalidNameError), ({"workflow_name": "a\n"}, InvalidNameError),
-        ({"run_id": "a:b"}, InvalidNameError), ({"run_id": ""}, InvalidNameError),
-        ({"input": float("nan")}, PayloadError), ({"wire": object()}, PayloadError),
-        ({"planned_steps": [float("inf")]}, PayloadError), ({"if_exists": "replace"}, InvalidOptionError),
-        ({"graph_hash": "\ud800"}, InvalidNameError), ({"graph_hash": "a\n"}, InvalidNameError),
+        ({"workflow_name": ""}, InvalidNameError),
+        ({"workflow_name": "a\n"}, InvalidNameError),
+        ({"run_id": "a:b"}, InvalidNameError),
+        ({"run_id": ""}, InvalidNameError),
+        ({"input": float("nan")}, PayloadError),
+        ({"wire": object()}, PayloadError),
+        ({"planned_steps": [float("inf")]}, PayloadError),
+        ({"if_exists": "replace"}, InvalidOptionError),
+        ({"graph_hash": "\ud800"}, InvalidNameError),
+        ({"graph_hash": "a\n"}, InvalidNameError),
     ],
-)  # fmt: skip
+)
 async def test_wrong_call_is_refused_before_anything_is_sent(service, redis, prefix, given, error):
     with pytest.raises(error):
         await service.create_run(**{"workflow_name": "w", **given})
@@ -278,9 +301,9 @@ async def test_prefixes_do_not_see_each_other(redis_url, prefix, service, redis)
 
 async def test_braces_around_the_prefix_are_part_of_every_key(redis_url, redis, prefix):
     name = prefix[-12:]
-    service = RedisWorkflowService(redis_url, key_prefix="{%s}" % name)
+    service = RedisWorkflowService(redis_url, key_prefix=f"{{{name}}}")
     await service.create_run("w", run_id="r")
 
-    assert await redis.exists("{%s}:run:r" % name) == 1
-    await redis.delete(*await redis.keys("{%s}:*" % name))
+    assert await redis.exists(f"{{{name}}}:run:r") == 1
+    await redis.delete(*await redis.keys(f"{{{name}}}:*"))
     await service.close()

@@ -54,10 +54,18 @@ async def test_step_is_inserted_pending_in_its_first_attempt(service, run):
     )
 
     assert inserted == StepState(
-        step_id=inserted.step_id, step_name="charge card", status=StepStatus.PENDING,
-        created_at=inserted.created_at, updated_at=inserted.created_at, rpc_name="charge",
-        data=[1], attempt_count=1, retries=3, retry_delay="5s", from_step_name="before",
-    )  # fmt: skip
+        step_id=inserted.step_id,
+        step_name="charge card",
+        status=StepStatus.PENDING,
+        created_at=inserted.created_at,
+        updated_at=inserted.created_at,
+        rpc_name="charge",
+        data=[1],
+        attempt_count=1,
+        retries=3,
+        retry_delay="5s",
+        from_step_name="before",
+    )
     run_id, name, suffix = inserted.step_id.split(":")
     assert (run_id, name) == ("r", "charge card")
     assert suffix
@@ -87,12 +95,16 @@ async def test_step_of_the_run_itself_has_no_function_and_needs_no_options(servi
 @pytest.mark.parametrize(
     ("options", "stored"),
     [
-        (None, (None, None)), ({}, (None, None)), ({"retries": 0}, (0, None)),
+        (None, (None, None)),
+        ({}, (None, None)),
+        ({"retries": 0}, (0, None)),
         ({"retries": 2, "retry_delay": timedelta(minutes=2)}, (2, "2min")),
-        ({"retry_delay": 0.25}, (None, "250ms")), ({"retry_delay": "exponential"}, (None, "exponential")),
-        (StepOptions(1, "90s"), (1, "90s")), (StepOptions(retry_delay="60s"), (None, "1min")),
+        ({"retry_delay": 0.25}, (None, "250ms")),
+        ({"retry_delay": "exponential"}, (None, "exponential")),
+        (StepOptions(1, "90s"), (1, "90s")),
+        (StepOptions(retry_delay="60s"), (None, "1min")),
     ],
-)  # fmt: skip
+)
 async def test_options_are_stored(service, run, options, stored):
     step = await service.insert_step_state("r", "s", "f", None, options)
 
@@ -102,17 +114,21 @@ async def test_options_are_stored(service, run, options, stored):
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"step_name": ""}, InvalidNameError), ({"step_name": "a\n"}, InvalidNameError),
-        ({"run_id": "a:b"}, InvalidNameError), ({"data": {1: object()}}, PayloadError),
+        ({"step_name": ""}, InvalidNameError),
+        ({"step_name": "a\n"}, InvalidNameError),
+        ({"run_id": "a:b"}, InvalidNameError),
+        ({"data": {1: object()}}, PayloadError),
         ({"step_options": {"retries": -1}}, InvalidOptionError),
         ({"step_options": {"retries": "2"}}, InvalidOptionError),
         ({"step_options": {"retries": True}}, InvalidOptionError),
         ({"step_options": {"retry_delay": "soon"}}, InvalidOptionError),
-        ({"step_options": {"retry": 1}}, InvalidOptionError), ({"step_options": 3}, InvalidOptionError),
-        ({"rpc_name": "a\n"}, InvalidNameError), ({"rpc_name": "\ud800"}, InvalidNameError),
+        ({"step_options": {"retry": 1}}, InvalidOptionError),
+        ({"step_options": 3}, InvalidOptionError),
+        ({"rpc_name": "a\n"}, InvalidNameError),
+        ({"rpc_name": "\ud800"}, InvalidNameError),
         ({"from_step_name": "\ud800"}, InvalidNameError),
     ],
-)  # fmt: skip
+)
 async def test_wrong_call_is_refused_before_anything_is_sent(service, redis, prefix, given, error):
     with pytest.raises(error):
         await service.insert_step_state(
@@ -332,5 +348,7 @@ async def test_of_many_who_retry_a_step_one_gets_the_attempt(service, step, redi
     assert [type(o).__name__ for o in outcomes].count("StepState") == 1
     assert {type(o) for o in outcomes if not isinstance(o, StepState)} == {IllegalTransitionError}
     assert [(e["status"], e["attempt"]) for e in (await recorded(redis, keys, "r"))[1:]] == [
-        ("pending", 1), ("failed", 1), ("pending", 2)
-    ]  # fmt: skip
+        ("pending", 1),
+        ("failed", 1),
+        ("pending", 2),
+    ]

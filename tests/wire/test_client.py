@@ -8,11 +8,13 @@ from tests.helpers.state import snapshot
 from tests.helpers.waiting import wait_until
 
 from askel import (
+    App,
     Client,
     InvalidNameError,
     InvalidOptionError,
     PayloadError,
     RedisWorkflowService,
+    Run,
     RunFailedError,
     RunNotFoundError,
     SerializedError,
@@ -109,21 +111,27 @@ async def test_signal_and_cancel_are_sent(client, redis, keys):
 
     assert await sent(redis, keys.commands()) == [
         RunSignal(run_id="r", name="paid", data='{"by":"card"}', id="once"),
-        RunCancel(run_id="r", reason="no stock"), RunCancel(run_id="q"),
-    ]  # fmt: skip
+        RunCancel(run_id="r", reason="no stock"),
+        RunCancel(run_id="q"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda c: c.start("a\n"), InvalidNameError), (lambda c: c.start("w", float("nan")), PayloadError),
-        (lambda c: c.start("w", run_id="a:b"), InvalidNameError), (lambda c: c.start("w", queue="a:b"), InvalidNameError),
+        (lambda c: c.start("a\n"), InvalidNameError),
+        (lambda c: c.start("w", float("nan")), PayloadError),
+        (lambda c: c.start("w", run_id="a:b"), InvalidNameError),
+        (lambda c: c.start("w", queue="a:b"), InvalidNameError),
         (lambda c: c.start("w", if_exists="replace"), InvalidOptionError),
-        (lambda c: c.signal("a:b", "x"), InvalidNameError), (lambda c: c.signal("r", ""), InvalidNameError),
-        (lambda c: c.signal("r", "x", object()), PayloadError), (lambda c: c.cancel(""), InvalidNameError),
-        (lambda c: c.result("a:b"), InvalidNameError), (lambda c: c.wait("r", "soon"), InvalidOptionError),
+        (lambda c: c.signal("a:b", "x"), InvalidNameError),
+        (lambda c: c.signal("r", ""), InvalidNameError),
+        (lambda c: c.signal("r", "x", object()), PayloadError),
+        (lambda c: c.cancel(""), InvalidNameError),
+        (lambda c: c.result("a:b"), InvalidNameError),
+        (lambda c: c.wait("r", "soon"), InvalidOptionError),
     ],
-)  # fmt: skip
+)
 async def test_wrong_call_is_refused_before_anything_is_sent(client, redis, prefix, call, error):
     with pytest.raises(error):
         await call(client)
@@ -335,8 +343,6 @@ async def test_closing_ends_the_reader(redis_url, prefix, service):
 
 
 async def test_service_with_a_queue_is_remote(redis_url, prefix, redis, keys):
-    from askel import App, Run
-
     app = App("remote")
 
     @app.workflow

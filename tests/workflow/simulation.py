@@ -45,17 +45,17 @@ class Gather:
     parts: tuple[tuple[Any, ...], ...]
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """What the oracle says of a program that fails."""
 
 
 def expected(program: tuple[Any, ...]) -> list[Any]:
-    """Return the value of *program*, computed without any engine; Failed with the step's number."""
+    """Return the value of *program*, computed without any engine, or raise FailedError."""
     values: list[Any] = []
     for op in program:
         match op:
             case Do(for_good=True, caught=False):
-                raise Failed(op.number)
+                raise FailedError(op.number)
             case Do():
                 values.append("caught" if op.for_good else 2 * op.number)
             case Sleep():
@@ -65,7 +65,7 @@ def expected(program: tuple[Any, ...]) -> list[Any]:
                 for part in op.parts:
                     try:
                         results.append(expected(part))
-                    except Failed as failure:
+                    except FailedError as failure:
                         failures.append(failure)
                 if failures:
                     raise failures[0]

@@ -155,7 +155,7 @@ async def test_crash_after_crash(redis_url, redis, prefix, keys, service, lives,
 
 @pytest.mark.parametrize("dies_at", range(1, 7))
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_caught_failure_is_caught_again_in_the_next_process(
+async def test_caught_failure_is_caught_again_in_the_next_process(  # noqa: PLR0917 - fixtures are parameters
     redis_url, redis, prefix, keys, service, dies_at, after
 ):
     processes = [Process(redis_url, prefix, dies_at=d, after=after) for d in (dies_at, 0)]
@@ -173,8 +173,9 @@ async def test_steps_that_have_ended_are_not_executed_again(
     redis_url, redis, prefix, keys, service
 ):
     processes = [
-        Process(redis_url, prefix, dies_at=6, after=True), Process(redis_url, prefix, dies_at=0, after=True)
-    ]  # fmt: skip
+        Process(redis_url, prefix, dies_at=6, after=True),
+        Process(redis_url, prefix, dies_at=0, after=True),
+    ]
 
     await survive(redis, keys, processes, eventful, 1)
 
@@ -190,8 +191,9 @@ async def test_attempt_that_was_abandoned_is_closed_as_lost(
     redis_url, redis, prefix, keys, service
 ):
     processes = [
-        Process(redis_url, prefix, dies_at=3, after=True), Process(redis_url, prefix, dies_at=0, after=True)
-    ]  # fmt: skip
+        Process(redis_url, prefix, dies_at=3, after=True),
+        Process(redis_url, prefix, dies_at=0, after=True),
+    ]
 
     await survive(redis, keys, processes, eventful, 1)
 

@@ -1,4 +1,4 @@
-"""Whatever a handler does becomes an outcome of its attempt; it never harms the run or its driver."""
+"""Whatever a handler does becomes an outcome of its attempt and never harms its driver."""
 
 import asyncio
 import concurrent.futures
@@ -19,7 +19,7 @@ class Worse(BaseException):
     pass
 
 
-class Mute(Exception):
+class MuteError(Exception):
     def __str__(self):
         raise RuntimeError("no text")
 
@@ -29,7 +29,7 @@ class MuteForGood(BaseException):
         raise SystemExit(9)
 
 
-class BadNotes(Exception):
+class BadNotesError(Exception):
     @property
     def __notes__(self):
         raise RuntimeError("no notes")
@@ -48,12 +48,24 @@ def raiser(kind):
 
 
 RAISED = [
-    ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration, StopAsyncIteration,
-    asyncio.CancelledError, TimeoutError, asyncio.TimeoutError, concurrent.futures.CancelledError,
-    RecursionError, MemoryError, Worse, Mute, MuteForGood,
+    ValueError,
+    SystemExit,
+    KeyboardInterrupt,
+    GeneratorExit,
+    StopIteration,
+    StopAsyncIteration,
+    asyncio.CancelledError,
+    TimeoutError,
+    asyncio.TimeoutError,
+    concurrent.futures.CancelledError,
+    RecursionError,
+    MemoryError,
+    Worse,
+    MuteError,
+    MuteForGood,
     functools.partial(ExceptionGroup, "g", [ValueError("a")]),
     functools.partial(BaseExceptionGroup, "g", [Worse()]),
-]  # fmt: skip
+]
 
 
 async def cancels_itself() -> None:
@@ -162,9 +174,9 @@ async def test_endless_recursion_is_a_failed_attempt(service):
 
 
 def test_error_whose_own_code_is_broken_is_still_a_failure():
-    outcome = failure(BadNotes("text"))
+    outcome = failure(BadNotesError("text"))
 
-    assert outcome.error == SerializedError("text", name="BadNotes")
+    assert outcome.error == SerializedError("text", name="BadNotesError")
     assert not outcome.permanent
 
 

@@ -6,6 +6,7 @@ import anyio
 import pytest
 from tests.helpers.history_checker import check_run
 from tests.helpers.waiting import wait_until
+from tests.state.world import World
 
 from askel import (
     App,
@@ -22,7 +23,6 @@ from askel import (
     StoreUnavailableError,
 )
 from askel.state import started_body
-from tests.state.world import World
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 

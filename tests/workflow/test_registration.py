@@ -58,12 +58,15 @@ async def takes_keyword(order: Order, *, ctx: StepContext) -> None: ...
 @pytest.mark.parametrize(
     ("function", "takes_data_", "context", "data_type"),
     [
-        (takes_nothing, False, None, None), (takes_data, True, None, Order),
-        (takes_context, False, "ctx", None), (takes_both, True, "context", Order),
-        (takes_context_first, True, "ctx", Order), (takes_default, True, None, Order),
+        (takes_nothing, False, None, None),
+        (takes_data, True, None, Order),
+        (takes_context, False, "ctx", None),
+        (takes_both, True, "context", Order),
+        (takes_context_first, True, "ctx", Order),
+        (takes_default, True, None, Order),
         (takes_keyword, True, "ctx", Order),
     ],
-)  # fmt: skip
+)
 def test_step_takes_its_data_and_a_context(app, function, takes_data_, context, data_type):
     app.step(function)
 
@@ -130,10 +133,12 @@ def test_workflow_takes_the_run_and_perhaps_an_input(app):
 @pytest.mark.parametrize(
     ("function", "why"),
     [
-        (three, r"must take \(run\) or \(run, input\)"), (zero, r"must take \(run\)"),
-        (plain, "must be an 'async def' function"), (generator, "must be an 'async def' function"),
+        (three, r"must take \(run\) or \(run, input\)"),
+        (zero, r"must take \(run\)"),
+        (plain, "must be an 'async def' function"),
+        (generator, "must be an 'async def' function"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_workflow_is_refused(app, function, why):
     with pytest.raises(RegistrationError, match=why):
         app.workflow(function)
@@ -143,8 +148,9 @@ def test_what_is_no_workflow_is_refused(app, function, why):
 @pytest.mark.parametrize("second", ["step", "workflow"])
 def test_name_is_used_once(app, first, second):
     register = {
-        "step": lambda: app.step(name="same")(takes_nothing), "workflow": lambda: app.workflow(name="same")(one)
-    }  # fmt: skip
+        "step": lambda: app.step(name="same")(takes_nothing),
+        "workflow": lambda: app.workflow(name="same")(one),
+    }
     register[first]()
 
     with pytest.raises(
@@ -168,7 +174,7 @@ def test_names_are_checked(app, name):
 @pytest.mark.parametrize("target", [takes_two, 7, None, object()])
 def test_what_is_no_step_is_not_found(app, target):
     with pytest.raises(
-        RegistrationError, match="is not a step of app 'shop': decorate it with @app.step"
+        RegistrationError, match="is not a step of app 'shop': decorate it with @app"
     ):
         app.step_of(target)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -13,6 +16,7 @@ import anyio
 import structlog
 
 from askel import App, AskelError, InvalidOptionError
+from askel.workflow import THREAD_NAME
 from askeld.cli.arguments import (
     add_redis_options,
     duration_argument,
@@ -51,6 +55,10 @@ _COUNTS = {
 }
 
 _LEVELS = ("debug", "info", "warning", "error")
+
+_GC_THRESHOLD = (10_000, 20, 20)
+#: How long threads may take to notice that nothing more is to be done, in seconds.
+_STUCK_S = 0.5
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -135,12 +143,31 @@ def work(options: argparse.Namespace) -> int:
     app = load_app(options.app)
     config = config_from(options, required_url(options))
     configure_logs(log_level(options))
-    return serve(app, config, options.verb)
+    code = serve(app, config, options.verb)
+    _leave_stuck_threads(code)
+    return code
+
+
+def _leave_stuck_threads(code: int) -> None:
+    """End the process although a handler still blocks its thread: its step was handed back."""
+    end = time.monotonic() + _STUCK_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(THREAD_NAME):
+            thread.join(max(end - time.monotonic(), 0))
+            if thread.is_alive():
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(code)
 
 
 def serve(app: App, config: WorkerConfig, verb: str) -> int:
     """Run a worker in this process for *verb*; return its exit code."""
     log = structlog.get_logger()
+    # What was imported lives as long as the process: the collector need not look at it again and
+    # again. Measured: a sixth of the worker's time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GC_THRESHOLD)
     try:
         return anyio.run(_serve, app, config, log, backend_options={"use_uvloop": _has_uvloop()})
     except BaseExceptionGroup as group:

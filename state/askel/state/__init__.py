@@ -30,6 +30,7 @@ from askel.state.models import (
     WorkflowRun,
 )
 from askel.state.moves import TERMINAL
+from askel.state.nudging import owner_process, send_nudge
 from askel.state.queries import RunPage
 from askel.state.recording import Recording, create_call
 from askel.state.records import fields_of, read_run, read_step
@@ -97,6 +98,7 @@ __all__ = [
     "idempotency_key",
     "is_passing",
     "load_scripts",
+    "owner_process",
     "quoted",
     "read_run",
     "read_step",
@@ -104,6 +106,7 @@ __all__ = [
     "renewed",
     "run_id_of_command",
     "run_id_of_entry",
+    "send_nudge",
     "started_body",
     "status_body",
     "step_body",

@@ -67,7 +67,8 @@ class Activations(ProtocolCaller):
         answer = await self._ask("turn", keys, args)
         word = answer[0].decode()
         if word in {"OK", "BEHIND"}:
-            return Turned(word, answer[1], answer[2], int(answer[3]), answer[4])
+            _, number, length, at, tail, status = answer
+            return Turned(word, number, length, int(at), tail, status=status.decode())
         if word == "BUSY":
             return Turned(word, pttl=answer[1])
         assert word in {"END", "LOST", "GONE", "TERMINAL", "CONFLICT"}, f"turn answered {word}"

@@ -26,6 +26,7 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder()
 _error_decoder = msgspec.json.Decoder(SerializedError)
 _STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 _WRONG = (msgspec.MsgspecError, TypeError, ValueError, RecursionError, OverflowError)
 
 
@@ -46,6 +47,8 @@ def encode(value: Any, *, limit: int = MAX_PAYLOAD) -> bytes:
         raise PayloadError(msg)
     _check_size(text, limit)
     _check_depth(text)
+    if type(value) not in _PLAIN:
+        decode(text)  # a Raw inside is passed on as it is, and may be anything
     return text
 
 
@@ -102,11 +105,20 @@ def serialize_error(error: BaseException, *, stack: str | None = None) -> Serial
     except BaseException:  # noqa: BLE001 - nor must a broken property
         code = None
     return SerializedError(
-        message=_clean(message) or type(error).__name__,
+        message=_clean(message) or _clean(type(error).__name__),
         stack=_clean(stack) if stack else None,
-        code=str(code) if isinstance(code, str | int) else None,
-        name=type(error).__name__,
+        code=_code(code),
+        name=_clean(type(error).__name__),
     )
+
+
+def _code(code: Any) -> str | None:
+    if not isinstance(code, str | int):
+        return None
+    try:
+        return _clean(str(code))
+    except Exception:  # noqa: BLE001 - a subclass shows itself as it likes, and numbers may be huge
+        return None
 
 
 def read_error(text: bytes) -> SerializedError:

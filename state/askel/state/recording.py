@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
+from askel.state import codec
 from askel.state.caller import GROUP, ProtocolCaller, Word, done, owner_to_nudge
+from askel.state.history import decode_entries
 from askel.state.keys import Keys
 from askel.state.models import RunStatus
 from askel.state.moves import run_sources
 from askel.state.turns import Entry, Refusal
 
+_MOST_WORDS = 200
 _OF_DEAD_LETTERS = frozenset({b"reason", b"detail", b"stream", b"entry", b"deliveries", b"at"})
 
 
@@ -153,12 +157,15 @@ class Recording(ProtocolCaller):
 
         From now on it counts as delivered *count* times.
         """
-        answer = await self._ask(
-            "deliver", [entry.stream], [GROUP, self.consumer, entry.id, count]
-        )
+        answer = await self._ask("deliver", [entry.stream], [GROUP, self.consumer, entry.id, count])
         if done(answer, {"LOST"}) is not None:
             return None
         return Entry(entry.stream, entry.id, tuple(answer[1]))
+
+    async def started_by(self, run_id: str) -> str | None:
+        """Return the id of the command that made the run, if it had one."""
+        first = await self._scripts.fetch("LINDEX", self.keys.history(run_id), "0")
+        return decode_entries([first])[0].command if first else None
 
     async def drop(self, entry: Entry) -> None:
         """Settle *entry*, whose command was applied before."""
@@ -173,6 +180,10 @@ class Recording(ProtocolCaller):
 def dead_letter_words(entry: Entry) -> list[bytes]:
     """Return the fields of *entry*; those called like one of a dead letter get a prefix."""
     words = list(entry.fields)
+    if len(words) > _MOST_WORDS:
+        # More than Lua can pass on at once: kept whole, in one field.
+        texts = [word.decode("utf-8", "backslashreplace") for word in words]
+        return [b"fields", codec.encode(texts, limit=sys.maxsize)]
     for place in range(0, len(words), 2):
         if words[place] in _OF_DEAD_LETTERS:
             words[place] = b"command." + words[place]

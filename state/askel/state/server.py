@@ -56,9 +56,10 @@ async def inspect_server(
     layout, partitions, store = await connection.send(
         "HMGET", keys.meta, "layout", "partitions", "store"
     )
-    if int(layout) != LAYOUT or int(partitions) != 1:
+    found = [field.decode("utf-8", "replace")[:20] for field in (layout, partitions)]
+    if found != [str(LAYOUT), "1"]:
         msg = (
-            f"prefix {keys.prefix!r} holds layout {int(layout)} with {int(partitions)} partitions; "
+            f"prefix {keys.prefix!r} holds layout {found[0]} with {found[1]} partitions; "
             f"this version of askel knows layout {LAYOUT} with 1"
         )
         raise StoreUnsafeError(msg)

@@ -233,6 +233,7 @@ class RedisWorkflowService(StepMethods, RunQueries):
             ],
         )
         raise_refusal(answer, run_id, f"run {run_id!r}", target)
+        self._nudge(answer, run_id)
 
     def run_lock(
         self, run_id: str, *, ttl: Duration | None = None, wait: Duration | None = None

@@ -28,6 +28,7 @@ from askel.state.ids import IdSource
 from askel.state.keys import Keys
 from askel.state.models import SerializedError, StepOptions, StepState, StepStatus
 from askel.state.moves import step_sources
+from askel.state.nudging import send_nudge
 from askel.state.records import fields_of, read_step
 from askel.state.runlock import holder_for
 from askel.state.scripts import Scripts
@@ -182,6 +183,11 @@ class StepMethods:
         raise_refusal(answer, run_id, f"step {name!r} of run {run_id!r}", target, step=name)
         return read_step(name, fields_of(answer[1]))
 
+    def _nudge(self, answer: Answer, run_id: str) -> None:
+        """Tell the process that drives the run, if one does, that the run has news."""
+        if answer[0] == b"OK" and answer[1]:
+            send_nudge(self.connection, self.keys, answer[1].decode(), run_id)
+
     def _holder(self, run_id: str) -> str:
         return holder_for(self, run_id)
 
@@ -232,3 +238,4 @@ class StepMethods:
         if answer[0] == b"CONFLICT":
             raise StepConflictError(run_id, name, f"another {outcome} is recorded already")
         raise_refusal(answer, run_id, f"step {name!r} of run {run_id!r}", target, step=name)
+        self._nudge(answer, run_id)

@@ -91,7 +91,9 @@ def client_of(connection: ConnectionLike) -> aioredis.Redis:
         if isinstance(connection, Mapping):
             return aioredis.Redis(**connection)
     except (ValueError, TypeError) as error:
-        raise InvalidOptionError(_NOT_UNDERSTOOD) from (None if isinstance(connection, str) else error)
+        raise InvalidOptionError(_NOT_UNDERSTOOD) from (
+            None if isinstance(connection, str) else error
+        )
     if isinstance(connection, redis.Redis):
         msg = "this is a blocking redis.Redis client: give a redis.asyncio.Redis, or a URL"
         raise InvalidOptionError(msg)

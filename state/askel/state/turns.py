@@ -117,6 +117,7 @@ class Turned(msgspec.Struct, frozen=True):
     at: int = 0
     tail: list[bytes] = []
     pttl: int = 0
+    status: str = ""
 
 
 class Begun(msgspec.Struct, frozen=True):

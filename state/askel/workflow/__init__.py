@@ -4,11 +4,12 @@ from askel.workflow.activation import Activation, LocalAttempt, Outcome
 from askel.workflow.app import App, StepDefinition, WorkflowDefinition
 from askel.workflow.context import Run, StepContext
 from askel.workflow.driver import Ended, Executes, Observer, RunDriver
-from askel.workflow.executor import Executor
+from askel.workflow.executor import THREAD_NAME, Executor
 from askel.workflow.retry import DEFAULT_RETRIES, RetryPolicy
 
 __all__ = [
     "DEFAULT_RETRIES",
+    "THREAD_NAME",
     "Activation",
     "App",
     "Ended",

@@ -226,6 +226,7 @@ class Activation:
             self._absorb(answer.tail, turn.seen)
         else:
             self._replay.fed = answer.length
+            self._replay.status = answer.status
         return begun
 
     def behind(self, answer: Turned) -> None:
@@ -235,6 +236,8 @@ class Activation:
         self._results = turn.results + self._results
         self._known = answer.length
         self._absorb(answer.tail, turn.seen)
+        if not answer.tail:
+            self._replay.status = answer.status  # changed by a program that writes no history
 
     @property
     def is_behind(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
+from askel.errors import StoreReplyError
 from askel.state import Activations, Entry, Turn, Turned
 from askel.workflow.activation import Activation, LocalAttempt, Outcome
 
@@ -27,6 +28,7 @@ class Ended(StrEnum):
     TERMINAL = "terminal"  # somebody else ended the run: cancelled, terminated, deleted
     LOST = "lost"  # another process owns the run
     CONFLICT = "conflict"  # what we remember is stale: load the run again
+    REFUSED = "refused"  # Redis refuses the run's keys for good (one is of another type)
     HANDED_BACK = "handed_back"  # draining: another process goes on
 
 
@@ -95,6 +97,8 @@ class RunDriver:
         self._poked = entry is None  # inline mode needs the server's time for its timers
         self._draining = False
         self._gone: Ended | None = None
+        #: What Redis said, when driving ended REFUSED.
+        self.refused: StoreReplyError | None = None
         self._server_ms = 0
         self._heard_at = 0.0
 
@@ -180,7 +184,11 @@ class RunDriver:
     async def _take(self, turn: Turn, tg: TaskGroup) -> Ended | None:
         """Send *turn* until it is answered with other than BUSY; return how driving ends, if so."""
         while True:
-            answer = await self._activations.turn(turn, self._entry)
+            try:
+                answer = await self._activations.turn(turn, self._entry)
+            except StoreReplyError as error:
+                self.refused = error
+                return Ended.REFUSED
             if answer.word != "BUSY":
                 break
             # Somebody holds the run lock for a moment. A little apart from others who wait.

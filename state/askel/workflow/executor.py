@@ -7,13 +7,14 @@ cancellation from outside passes through.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
-import anyio.to_thread
 
 from askel.durations import duration_text
 from askel.errors import PayloadError
@@ -24,6 +25,8 @@ from askel.workflow.context import StepContext
 
 #: Threads in which handlers that are not async are executed.
 DEFAULT_THREADS = 40
+#: What the names of those threads begin with.
+THREAD_NAME = "askel-step"
 _STACK_FRAMES = 20
 
 
@@ -34,8 +37,14 @@ class Executor:
         self, *, threads: int = DEFAULT_THREADS, reach: Callable[[str], None] | None = None
     ) -> None:
         """Bound the threads; *reach* is told before and after each handler, by tests."""
-        self._threads = anyio.CapacityLimiter(threads)
+        # Not anyio's threads: those count as free when the waiting is cancelled, however long the
+        # handler still blocks.
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
         self._reach = reach
+
+    def close(self) -> None:
+        """Begin nothing more in threads; handlers that still block are not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def execute(self, attempt: LocalAttempt) -> Outcome:
         """Execute *attempt* and return how it ended.
@@ -90,9 +99,9 @@ class Executor:
             except BaseException as error:  # noqa: BLE001 - raised again in the loop
                 return None, error
 
-        result, error = await anyio.to_thread.run_sync(
-            call, abandon_on_cancel=True, limiter=self._threads
-        )
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+        result, error = await loop.run_in_executor(self._threads, context.run, call)
         if error is not None:
             raise error
         # A decorator, or an object that is called, may hide that the handler is async.

@@ -137,7 +137,8 @@ async def _drive(
     activation = Activation(
         app, service.keys, service.ids, run_id=run_id, owner=owner, loaded=loaded, inline=True
     )
-    driver = RunDriver(_caller(service), activation, Executor(), _Quiet(), entry=None)
+    executor = Executor()
+    driver = RunDriver(_caller(service), activation, executor, _Quiet(), entry=None)
     try:
         async with anyio.create_task_group() as tg:
             tg.start_soon(_keep_lock, service, run_id, owner, driver)
@@ -145,6 +146,10 @@ async def _drive(
             tg.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise _only_error(group) from None
+    finally:
+        executor.close()
+    if driver.refused is not None:
+        raise driver.refused
     return ended
 
 

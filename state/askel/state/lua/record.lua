@@ -14,12 +14,16 @@ if kind == 'timer' and (not status or TERMINAL[status]) then
   return { 'STALE' }
 end
 if not status then return { 'NOTFOUND' } end
+if command_id ~= '' and redis.call('HEXISTS', ctl, 'id:' .. command_id) == 1 then
+  drop(stream, group, entry)
+  return { 'DUP' }
+end
 if TERMINAL[status] then return { 'TERMINAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = busy(lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 if drop(stream, group, entry) == 0 then return { 'GONE' } end
-if command_id ~= '' and redis.call('HSETNX', ctl, 'id:' .. command_id, '1') == 0 then return { 'DUP' } end
+if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end
 local at = clock(offset)
 local text = opened(at, body)
 if kind == 'timer' then

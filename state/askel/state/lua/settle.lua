@@ -10,14 +10,20 @@ local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9],
 
 local status = redis.call('HGET', run, 'status')
 if not status then return { 'NOTFOUND' } end
+if command_id ~= '' and redis.call('HEXISTS', ctl, 'id:' .. command_id) == 1 then
+  if entry ~= '' then drop(stream, group, entry) end
+  return { 'DUP' }
+end
 local already = status == target
+if already and json ~= '' and redis.call('HGET', run, outcome) ~= json then return { 'ILLEGAL', status } end
 if not already and not string.find(allowed, ',' .. status .. ',', 1, true) then return { 'ILLEGAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = not already and busy(lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 if entry ~= '' and drop(stream, group, entry) == 0 then return { 'GONE' } end
 if already then return { 'ALREADY' } end
-if command_id ~= '' and redis.call('HSETNX', ctl, 'id:' .. command_id, '1') == 0 then return { 'DUP' } end
+if entry == '' then redis.call('HDEL', ctl, 'nudged') end    -- accepted even when out of memory
+if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end
 local at = clock(offset)
 local from
 for k, name in ipairs({ 'running', 'suspended', 'stalled', 'completed', 'failed', 'cancelled' }) do

@@ -2,20 +2,19 @@
 -- end: '' (go on), passivate, completed, failed, cancelled, suspended, stalled. keep_lock: 1 in inline mode.
 -- KEYS run ctl history lock stream timers steps events by_status_from by_status_to step_or_stream...
 -- ARGV group entry owner turn seen nonce end outcome json keep_lock offset run_id nresults result... ndecisions decision...
--- OK turn length at tail | END | BEHIND turn length at tail | LOST | GONE | TERMINAL status | CONFLICT | BUSY pttl
+-- OK turn length at tail status | END | BEHIND turn length at tail status | LOST | GONE | TERMINAL status | CONFLICT | BUSY pttl
 --- include clock entry owner change turn
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, entry, owner, turn, seen, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local fin, outcome, json, keep_lock, offset, run_id = ARGV[7], ARGV[8], ARGV[9], ARGV[10] == '1', ARGV[11], ARGV[12]
 
+local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'last')
+local status = redis.call('HGET', run, 'status')
 local at
 local function answer(word, number, length)
   local tail = length > seen and redis.call('LRANGE', history, seen, seen + 499) or {}
-  return { word, tonumber(number), length, at or clock(offset), tail }
+  return { word, tonumber(number), length, at or clock(offset), tail, status }
 end
-
-local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'last')
-local status = redis.call('HGET', run, 'status')
 if not status then return { 'GONE' } end
 if TERMINAL[status] then
   if x[4] == nonce then return { 'END' } end
@@ -64,5 +63,5 @@ if fin ~= '' then
   return { 'END' }
 end
 if holder and not keep_lock then redis.call('DEL', lock) end
-if length == seen + #entries then return { 'OK', turn + 1, length, at, {} } end
+if length == seen + #entries then return { 'OK', turn + 1, length, at, {}, status } end
 return answer('OK', turn + 1, length)

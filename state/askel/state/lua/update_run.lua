@@ -25,6 +25,7 @@ end
 local fields = {}
 if output ~= '' then fields[#fields + 1] = 'output' fields[#fields + 1] = output end
 if error_json ~= '' then fields[#fields + 1] = 'error' fields[#fields + 1] = error_json end
+if TERMINAL[target] then redis.call('HDEL', ctl, 'nudged') end    -- accepted even when out of memory
 local seq = redis.call('RPUSH', history, opened(at, body))
 if status ~= 'running' and error_json == '' then redis.call('HDEL', run, 'error') end
 change({ run = run, events = KEYS[6] }, from, KEYS[7], run_id, target, at, seq, fields)
