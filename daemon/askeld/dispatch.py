@@ -146,9 +146,17 @@ class Dispatch:
             self._context.leases.release(held)
 
     async def _refused(self, entry: Entry, error: StoreReplyError) -> None:
-        """Bury what Redis refuses, but for the token of a run: that stays, to be tried again."""
+        """Bury what Redis refuses, but for the token of a run: that stays, to be tried again.
+
+        An entry of a group that is gone is no longer ours: the group is made anew and delivers it.
+        """
+        if "NOGROUP" in str(error):
+            self._context.log.info("entry_without_group", entry_id=entry.id)
+            return
         command = decode_command(entry.fields, limit=self._context.config.max_payload)
-        if isinstance(command, RunAdvance | RunStart):
+        if isinstance(command, RunAdvance | RunStart) and await self._recording.is_token(
+            entry, _run_id(entry, command)
+        ):
             self._context.log.error("token_refused", entry_id=entry.id, error=error.code)
         else:
             await self._bury(entry, "store_refused", _first_line(error))

@@ -207,14 +207,27 @@ async def test_a_timer_that_is_none_of_ours_is_taken_out_and_kept(deployment):
     assert {letter["timer"] for letter in letters} == {"garbage", '["", "odd"]'}
 
 
-async def test_keys_of_another_type_refuse_one_command_not_the_worker(deployment):
-    """A key that somebody else wrote: the command it concerns is kept with what Redis said."""
-    await deployment.client.set(f"{deployment.prefix}:history:bad", "text")
+@pytest.mark.parametrize(
+    ("key", "type"),
+    [
+        *((key, "run.start") for key in ("run", "ctl", "history")),
+        *((key, "run.create") for key in ("run", "history")),
+    ],
+)
+async def test_keys_of_another_type_refuse_one_command_not_the_worker(deployment, key, type):
+    """A key that somebody else wrote: the command is kept with what Redis said, no run is made."""
+    foreign = f"{deployment.prefix}:{key}:bad"
+    if key == "history":
+        await deployment.client.set(foreign, "text")
+    else:
+        await deployment.client.rpush(foreign, "text")
     async with deployment.worker(app) as worker:
-        await deployment.send("run.start", workflow="one_step", run_id="bad")
+        await deployment.send(type, workflow="one_step", run_id="bad")
         (letter,) = await deployment.dead_letters(1)
         await deployment.send("run.start", workflow="one_step", run_id="good")
         await deployment.until("good", "completed")
         assert not worker.ended.is_set()
     assert letter["reason"] == "store_refused"
     assert "WRONGTYPE" in letter["detail"]
+    assert await deployment.runs() == ["good"]
+    await deployment.client.delete(foreign)

@@ -1,8 +1,8 @@
 """Workflows on workers: retries, queues, sleeps, waiting outside memory, replay, nudges."""
 
 import json
+from threading import Barrier
 
-import anyio
 import pytest
 from tests.apps.parts import JOURNEY, app
 from tests.helpers.waiting import wait_until
@@ -141,14 +141,15 @@ async def test_a_lost_nudge_costs_a_renewal_and_no_more(deployment, proxy):
 
 async def test_a_function_without_async_runs_beside_the_loop(deployment):
     """A hundred of them are bounded by the threads, not by one another."""
-    app, most, now = App("threads"), [0], [0]
+    app, pair, beside = App("threads"), Barrier(2), []
+    inside: set[int] = set()
 
     @app.step
     def slow(number: int) -> int:
-        now[0] += 1
-        most[0] = max(most[0], now[0])
-        anyio.from_thread.run(anyio.sleep, 0.005)
-        now[0] -= 1
+        inside.add(number)
+        beside.append(len(inside))
+        pair.wait(5)  # for another one, that is beside this
+        inside.discard(number)
         return number * 2
 
     @app.workflow
@@ -160,7 +161,8 @@ async def test_a_function_without_async_runs_beside_the_loop(deployment):
         record = await deployment.until("r", "completed")
         await deployment.quiet()
     assert json.loads(record.run["output"]) == [2 * n for n in range(30)]
-    assert 1 < most[0] <= 4
+    assert len(beside) == 30
+    assert max(beside) <= 4
 
 
 async def test_a_large_fan_out_takes_several_turns(deployment):

@@ -458,8 +458,14 @@ TURN = Turn(
     json=b"9",
 )
 TURN_ANSWERS: dict[str, tuple[list[Any], Any]] = {
-    "OK": ([5, 9, b"1000", [b"{}"]], Turned("OK", 5, 9, 1000, [b"{}"])),
-    "BEHIND": ([4, 9, b"1000", [b"{}"]], Turned("BEHIND", 4, 9, 1000, [b"{}"])),
+    "OK": (
+        [5, 9, b"1000", [b"{}"], b"running"],
+        Turned("OK", 5, 9, 1000, [b"{}"], status="running"),
+    ),
+    "BEHIND": (
+        [4, 9, b"1000", [b"{}"], b"running"],
+        Turned("BEHIND", 4, 9, 1000, [b"{}"], status="running"),
+    ),
     "BUSY": ([9], Turned("BUSY", pttl=9)),
     "TERMINAL": ([b"failed"], Turned("TERMINAL")),
     **{word: ([], Turned(word)) for word in ("END", "LOST", "GONE", "CONFLICT")},

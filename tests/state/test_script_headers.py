@@ -117,6 +117,118 @@ def turn_records():
     return {name: words.split() for name, words in found}
 
 
+TURN_KEYS = {
+    **RUN_KEYS,
+    "stream": STREAM,
+    "timers": K.timers,
+    "steps": K.steps("r"),
+    "events": K.events,
+    "by_status_from": K.runs_by_status("running"),
+    "by_status_to": K.runs_by_status("completed"),
+    "step_or_stream...": [
+        K.step("r", "a"),
+        K.step("r", "b"),
+        K.step("r", "c"),
+        STREAM,
+        K.step("r", "d"),
+    ],
+}
+TURN_ARGS = {
+    "group": "askeld",
+    "entry": "5-1",
+    "owner": "own",
+    "turn": 4,
+    "seen": 6,
+    "nonce": "tn",
+    "end": "completed",
+    "outcome": "output",
+    "json": b"9",
+    "keep_lock": "0",
+    "offset": 11,
+    "run_id": "r",
+    "nresults": 2,
+}
+RESULTS = [
+    {
+        "key": K.step("r", "a"),
+        "expect": "running",
+        "attempt": 1,
+        "nonce": "an",
+        "becomes": "succeeded",
+        "outcome": "result",
+        "json": b"1",
+        "name": "a",
+        "final": "1",
+        "seen": 5,
+    },
+    {
+        "key": K.step("r", "b"),
+        "expect": "running",
+        "attempt": 2,
+        "nonce": "*",
+        "becomes": "lost",
+        "outcome": "error",
+        "json": b"{}",
+        "name": "b",
+        "final": "0",
+        "seen": 6,
+    },
+]
+NOTHING = {
+    "delay": "",
+    "timer": b"",
+    "queue": "",
+    "nfields": 0,
+    "field...": [],
+    "nwords": 0,
+    "word...": [],
+}
+DECISIONS = [
+    {
+        **NOTHING,
+        "key": K.step("r", "b"),
+        "expect": "running",
+        "attempt": 2,
+        "becomes": "pending",
+        "new_attempt": 3,
+        "nonce": "",
+        "name": "b",
+        "body": "bb",
+        "delay": 40,
+        "timer": b"timer",
+    },
+    {
+        **NOTHING,
+        "key": K.step("r", "c"),
+        "expect": "",
+        "attempt": "",
+        "becomes": "scheduled",
+        "new_attempt": 1,
+        "nonce": "",
+        "name": "c",
+        "body": "cb",
+        "queue": STREAM,
+        "nfields": 2,
+        "field...": ["stepId", "x"],
+        "nwords": 2,
+        "word...": ["type", "step.execute"],
+    },
+    {
+        **NOTHING,
+        "key": K.step("r", "d"),
+        "expect": "",
+        "attempt": "",
+        "becomes": "running",
+        "new_attempt": 1,
+        "nonce": "dn",
+        "name": "d",
+        "body": "db",
+        "nfields": 4,
+        "field...": ["stepId", "y", "data", b"1"],
+    },
+]
+
+
 async def test_turn_sends_what_its_header_and_its_include_name():
     script, names = load_scripts()["turn"], turn_records()
     stub = StubConnection({"turn": [b"END"]})
@@ -126,67 +238,13 @@ async def test_turn_sends_what_its_header_and_its_include_name():
     call = stub.call("turn")
     fixed = script.args.index("nresults") + 1
     assert script.args[fixed:] == ("result...", "ndecisions", "decision...")
-    assert by_name(script.keys, call.keys) == {
-        **RUN_KEYS,
-        "stream": STREAM,
-        "timers": K.timers,
-        "steps": K.steps("r"),
-        "events": K.events,
-        "by_status_from": K.runs_by_status("running"),
-        "by_status_to": K.runs_by_status("completed"),
-        "step_or_stream...": [
-            K.step("r", "a"),
-            K.step("r", "b"),
-            K.step("r", "c"),
-            STREAM,
-            K.step("r", "d"),
-        ],
-    }
-    assert dict(zip(script.args[:fixed], call.args[:fixed], strict=True)) == {
-        "group": "askeld",
-        "entry": "5-1",
-        "owner": "own",
-        "turn": 4,
-        "seen": 6,
-        "nonce": "tn",
-        "end": "completed",
-        "outcome": "output",
-        "json": b"9",
-        "keep_lock": "0",
-        "offset": 11,
-        "run_id": "r",
-        "nresults": 2,
-    }
+    assert by_name(script.keys, call.keys) == TURN_KEYS
+    assert dict(zip(script.args[:fixed], call.args[:fixed], strict=True)) == TURN_ARGS
     at, read = fixed, []
     for _ in range(2):
         record, at = records(names["result"], call.args, at)
         read.append({**record, "key": call.keys[record["key"] - 1]})
-    assert read == [
-        {
-            "key": K.step("r", "a"),
-            "expect": "running",
-            "attempt": 1,
-            "nonce": "an",
-            "becomes": "succeeded",
-            "outcome": "result",
-            "json": b"1",
-            "name": "a",
-            "final": "1",
-            "seen": 5,
-        },
-        {
-            "key": K.step("r", "b"),
-            "expect": "running",
-            "attempt": 2,
-            "nonce": "*",
-            "becomes": "lost",
-            "outcome": "error",
-            "json": b"{}",
-            "name": "b",
-            "final": "0",
-            "seen": 6,
-        },
-    ]
+    assert read == RESULTS
     assert call.args[at] == 3
     at, read = at + 1, []
     for _ in range(3):
@@ -194,59 +252,7 @@ async def test_turn_sends_what_its_header_and_its_include_name():
         record["queue"] = record["queue"] and call.keys[record["queue"] - 1]
         read.append({**record, "key": call.keys[record["key"] - 1]})
     assert at == len(call.args)
-    nothing = {
-        "delay": "",
-        "timer": b"",
-        "queue": "",
-        "nfields": 0,
-        "field...": [],
-        "nwords": 0,
-        "word...": [],
-    }
-    assert read == [
-        {
-            **nothing,
-            "key": K.step("r", "b"),
-            "expect": "running",
-            "attempt": 2,
-            "becomes": "pending",
-            "new_attempt": 3,
-            "nonce": "",
-            "name": "b",
-            "body": "bb",
-            "delay": 40,
-            "timer": b"timer",
-        },
-        {
-            **nothing,
-            "key": K.step("r", "c"),
-            "expect": "",
-            "attempt": "",
-            "becomes": "scheduled",
-            "new_attempt": 1,
-            "nonce": "",
-            "name": "c",
-            "body": "cb",
-            "queue": STREAM,
-            "nfields": 2,
-            "field...": ["stepId", "x"],
-            "nwords": 2,
-            "word...": ["type", "step.execute"],
-        },
-        {
-            **nothing,
-            "key": K.step("r", "d"),
-            "expect": "",
-            "attempt": "",
-            "becomes": "running",
-            "new_attempt": 1,
-            "nonce": "dn",
-            "name": "d",
-            "body": "db",
-            "nfields": 4,
-            "field...": ["stepId", "y", "data", b"1"],
-        },
-    ]
+    assert read == DECISIONS
 
 
 @pytest.mark.parametrize("word", TURN_ANSWERS)

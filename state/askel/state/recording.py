@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from askel.errors import StoreReplyError
 from askel.state import codec
 from askel.state.caller import GROUP, ProtocolCaller, Word, done, owner_to_nudge
 from askel.state.history import decode_entries
@@ -161,6 +162,14 @@ class Recording(ProtocolCaller):
         if done(answer, {"LOST"}) is not None:
             return None
         return Entry(entry.stream, entry.id, tuple(answer[1]))
+
+    async def is_token(self, entry: Entry, run_id: str) -> bool:
+        """Tell whether *entry* is the token of the run; False where that cannot be read."""
+        try:
+            token = await self._scripts.fetch("HGET", self.keys.ctl(run_id), "token")
+        except StoreReplyError:
+            return False
+        return bool(token == entry.id.encode())
 
     async def started_by(self, run_id: str) -> str | None:
         """Return the id of the command that made the run, if it had one."""

@@ -179,7 +179,9 @@ class Activation:
         """
         self._begun = []
         self._results, later = self._results[:MAX_RESULTS], self._results[MAX_RESULTS:]
-        if hold or self._stalled is not None or self._replay.status != "running":
+        # Code has been given the later outcomes already: what it reached by them may not be
+        # recorded before them, or replay would meet decisions without their cause.
+        if hold or later or self._stalled is not None or self._replay.status != "running":
             decisions = self._decide_held()
         else:
             decisions = self._decide()
@@ -226,7 +228,7 @@ class Activation:
             self._absorb(answer.tail, turn.seen)
         else:
             self._replay.fed = answer.length
-            self._replay.status = answer.status
+            self._replay.status = answer.status or self._replay.status
         return begun
 
     def behind(self, answer: Turned) -> None:
@@ -236,7 +238,7 @@ class Activation:
         self._results = turn.results + self._results
         self._known = answer.length
         self._absorb(answer.tail, turn.seen)
-        if not answer.tail:
+        if not answer.tail and answer.status:
             self._replay.status = answer.status  # changed by a program that writes no history
 
     @property

@@ -12,6 +12,7 @@ if r[1] then
   if owner ~= '' and redis.call('HGET', ctl, 'owner') == owner then return { 'OK' } end
   return { r[2] == workflow and r[3] == input and 'EXISTS' or 'CONFLICT' }
 end
+redis.call('LLEN', history)                             -- refuses a key of another type before any write
 if entry ~= '' and drop(KEYS[9], group, entry) == 0 then return { 'GONE' } end
 create({ run = run, runs = KEYS[6], by_status = KEYS[7], by_workflow = KEYS[8], history = history, events = KEYS[5] },
   run_id, workflow, input, clock(offset), { unpack(ARGV, 10) }, body)

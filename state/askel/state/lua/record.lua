@@ -15,8 +15,7 @@ if kind == 'timer' and (not status or TERMINAL[status]) then
 end
 if not status then return { 'NOTFOUND' } end
 if command_id ~= '' and redis.call('HEXISTS', ctl, 'id:' .. command_id) == 1 then
-  drop(stream, group, entry)
-  return { 'DUP' }
+  return { drop(stream, group, entry) == 1 and 'DUP' or 'GONE' }
 end
 if TERMINAL[status] then return { 'TERMINAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))

@@ -11,8 +11,7 @@ local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9],
 local status = redis.call('HGET', run, 'status')
 if not status then return { 'NOTFOUND' } end
 if command_id ~= '' and redis.call('HEXISTS', ctl, 'id:' .. command_id) == 1 then
-  if entry ~= '' then drop(stream, group, entry) end
-  return { 'DUP' }
+  return { (entry == '' or drop(stream, group, entry) == 1) and 'DUP' or 'GONE' }
 end
 local already = status == target
 if already and json ~= '' and redis.call('HGET', run, outcome) ~= json then return { 'ILLEGAL', status } end

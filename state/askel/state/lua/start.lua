@@ -24,6 +24,7 @@ if r[1] and TERMINAL[r[1]] then
 end
 local pttl = busy(lock, x[2], owner)
 if pttl then return { 'BUSY', pttl } end
+redis.call('LLEN', history)                             -- refuses a key of another type before any write
 if not r[1] then
   local at = clock(offset)
   create({ run = run, runs = KEYS[7], by_status = KEYS[8], by_workflow = KEYS[9], history = history, events = KEYS[6] },

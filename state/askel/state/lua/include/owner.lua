@@ -5,9 +5,10 @@ local function pending(stream, group, entry, consumer)
   return #redis.call('XPENDING', stream, group, entry, entry, 1, consumer) == 1
 end
 
+-- An entry that is not pending is left on the stream: where the group was made anew, it comes again.
 local function drop(stream, group, entry)
   local acked = redis.call('XACK', stream, group, entry)
-  redis.call('XDEL', stream, entry)
+  if acked == 1 then redis.call('XDEL', stream, entry) end
   return acked
 end
 
