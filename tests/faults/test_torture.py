@@ -31,6 +31,7 @@ class Torture:
         self.deployment = deployment
         self.directory = directory
         self.dice = random.Random(seed)
+        self.dice_of_death = random.Random(-seed)
         self.counts = Counter()
         self.programs = {}
         self.cancelled = set()
@@ -86,10 +87,11 @@ class Torture:
 
     async def kill(self):
         """Kill or freeze a worker at random moments, and replace the dead."""
+        dice = self.dice_of_death
         for _ in range(KILLS):
-            await self.happen(self.dice.randrange(50, 400))
-            victim = self.workers.pop(self.dice.randrange(len(self.workers)))
-            if self.dice.random() < 0.2:
+            await self.happen(dice.randrange(50, 400))
+            victim = self.workers.pop(dice.randrange(len(self.workers)))
+            if dice.random() < 0.2:
                 victim.pause()
                 await self.hire()
                 await self.happen(3_000)

@@ -10,7 +10,7 @@ from askel import ScriptMissingError, StoreReplyError, StoreUnavailableError, Un
 from askel.state import connect
 from askel.state.connection import MultiplexedConnection
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture

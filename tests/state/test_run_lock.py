@@ -18,7 +18,7 @@ from askel import (
 )
 from askel.state.runlock import RunLock
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from tests.helpers.waiting import wait_until
 from askel import RedisWorkflowService, StoreUnavailableError, UnknownOutcomeError
 from askel.state import load_scripts
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 
 async def failed(service, step_id):

@@ -25,7 +25,7 @@ from askel import (
 from askel.state import run_id_of_command
 from askel.wire import RunCancel, RunSignal, RunStart, StepComplete, decode_command
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from askel import App, Run, RunFailedError, StepContext, StepFailedError
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 app = App("side by side")
 meeting: dict[str, anyio.Event] = {}

@@ -24,7 +24,7 @@ from askel import (
 )
 from askel.state import started_body
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 app = App("faults")
 gates: dict[str, asyncio.Event] = {}

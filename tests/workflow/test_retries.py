@@ -9,7 +9,7 @@ import pytest
 from askel import App, InvalidOptionError, Run, RunFailedError, StepContext, StepFailedError
 from askel.workflow import DEFAULT_RETRIES, RetryPolicy
 
-pytestmark = pytest.mark.usefixtures("redis_server")
+pytestmark = pytest.mark.usefixtures("server")
 
 app = App("retries")
 calls: Counter[str] = Counter()

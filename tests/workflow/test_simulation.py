@@ -115,7 +115,7 @@ def check_every_prefix(simulation):
         activation.close()
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(PROGRAMS, st.integers(0, 2**32), st.integers(0, 120))
 def test_run_ends_as_if_nothing_had_happened(program, seed, steps):
     simulation = Simulation(program, random.Random(seed))
@@ -139,7 +139,7 @@ def bases(program):
     return names
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PROGRAMS.filter(lambda program: outcome(program)[0] == "completed"), st.integers(0, 2**32))
 def test_steps_have_the_keys_of_their_names_and_reaches(program, seed):
     simulation = Simulation(program, random.Random(seed))
@@ -153,7 +153,7 @@ def test_steps_have_the_keys_of_their_names_and_reaches(program, seed):
     assert set(simulation.server.steps) == keys
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(PROGRAMS, st.integers(0, 2**32))
 def test_without_crashes_no_attempt_is_lost_or_repeated(program, seed):
     simulation = Simulation(program, random.Random(seed))
@@ -175,7 +175,7 @@ def changed(program):
 ORDINARY = st.builds(Do, name=st.sampled_from("abc"), number=st.integers(0, 9))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(ORDINARY, min_size=2, max_size=4, unique_by=lambda op: op.name), st.integers(0, 2**32)
 )
