@@ -14,7 +14,10 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _ENGINE_MADE = re.compile(r"__.*|.*#\d+|.*\[\d+\]|.*:onError", re.DOTALL)
 
 # What stands before people's own text in a key.
-_KEY_WORDS = frozenset({"runs", "step", "step-lock", "version"})
+_KEY_WORDS = frozenset(
+    {"commands", "ctl", "history", "lock", "nudge", "reply", "run", "run-state", "runs"}
+    | {"step", "step-lock", "steps", "version"}
+)
 
 MAX_NAME_BYTES = 512
 

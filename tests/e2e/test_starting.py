@@ -127,22 +127,22 @@ async def test_a_start_for_later_waits_for_its_time(deployment):
     assert record.entries[0]["at"] >= now + 3_600_000
 
 
-async def test_two_equal_commands_for_the_same_moment_are_two_commands(deployment):
+async def test_equal_commands_for_the_same_moment_are_as_many_commands(deployment):
     """Nothing is lost where commands without an id look the same."""
     seconds, _ = await deployment.client.time()
-    for _ in range(3):
-        await deployment.send("run.start", workflow="one_step", input=1, at=seconds * 1_000 + 3_000)
+    soon = seconds * 1_000 + 3_000
     async with deployment.worker(app) as worker:
-        await wait_until(lambda: worker.reached["after_put_back"] == 3)
+        await deployment.send("run.create", workflow="theirs", run_id="d")
+        await deployment.until("d", "running")
+        for _ in range(3):
+            await deployment.send("run.start", workflow="one_step", input=1, at=soon)
+            await deployment.send("run.signal", run_id="d", name="again", at=soon)
+        await wait_until(lambda: worker.reached["after_put_back"] == 6)
     async with deployment.worker(app, clock_offset_ms=10_000):
-        await wait_until(lambda: three_runs(deployment))
-        for run_id in await deployment.runs():
-            await deployment.until(run_id, "completed")
+        await deployment.until_completed(3)
         await deployment.quiet()
-
-
-async def three_runs(deployment):
-    return len(await deployment.runs()) == 3
+    record = await deployment.until("d", "running")
+    assert [entry["name"] for entry in record.entries if entry["t"] == "signal"] == ["again"] * 3
 
 
 async def test_the_client_starts_runs_and_awaits_their_results(deployment, redis_url, prefix):

@@ -146,6 +146,18 @@ def sha_of(script):
     return load_scripts()[script].sha.encode()
 
 
+async def test_what_was_delivered_by_a_lost_reply_is_not_left_to_reclaim(deployment, proxy):
+    """The reader asks for its own pending entries first: no lease has to run out for them."""
+    long = {"lease_ms": 60_000, "claim_idle_ms": 120_000}
+    async with deployment.worker(app, **long, url=proxy.url):
+        await start_one(deployment, "before")
+        lost = proxy.lose_next_reply(lambda it: b"XREADGROUP" in it and b"BLOCK" in it)
+        await start_one(deployment, "first")
+        await start_one(deployment, "second")
+        await deployment.quiet()
+    assert lost.hits == 1
+
+
 @pytest.mark.parametrize("script", ["settle", "create_run", "put_back", "bury", "drop", "requeue"])
 async def test_a_lost_reply_of_the_scripts_of_commands(deployment, proxy, script):
     """The same for commands that are no part of a journey."""

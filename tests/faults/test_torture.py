@@ -96,6 +96,7 @@ class Torture:
                 await self.hire()
                 await self.happen(3_000)
                 victim.resume()
+                await self.happen(300)  # it says what it has to say, too late
                 self.counts["freezes"] += 1
             victim.kill()
             self.counts["kills"] += 1

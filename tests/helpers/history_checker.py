@@ -237,13 +237,16 @@ def _turns(record: RunRecord) -> Iterator[str]:
 
 
 def _timers(record: RunRecord) -> Iterator[str]:
-    """No timer is early, none is applied twice."""
+    """No timer is early, none is applied twice; a sleep is as long as was asked for."""
     due: dict[tuple[str, int], int] = {}
     fired: Counter[tuple[str, int]] = Counter()
     for entry in record.entries:
         key = (entry.get("name", ""), entry.get("attempt", 1))
         if "due" in entry:
             due[key] = entry["due"]
+            asked = json.loads(record.steps.get(key[0], {}).get("data", "null"))
+            if entry["status"] == "scheduled" and entry["due"] - entry["at"] != asked["duration"]:
+                yield f"duration: of {key[0]!r} is {entry['due'] - entry['at']}, asked {asked}"
         sleep_over = entry["t"] == "step" and entry["status"] == "succeeded" and "rpc" not in entry
         if entry["t"] != "timer" and not (sleep_over and key in due):
             continue

@@ -35,7 +35,7 @@ def good():
         {"t": "signal", "name": "s", "data": 1, "command": "c1"},
         step("a", "succeeded", 3, **CLOSED, result=[1], seen=8),
         step("z", "scheduled", seen=9, due=1_013),
-        step("z", "succeeded", id="x", data={"duration": 5}, result=None),
+        step("z", "succeeded", id="x", data={"duration": 1}, result=None),
         step("q", "scheduled", seen=12),
         step("q", "running"),
         step("q", "succeeded", **CLOSED, **{"from": "z"}, result="q"),
@@ -51,7 +51,7 @@ def good():
         "q": {**common, "stepId": "r:q:x", "status": "succeeded", "attemptCount": "1"},
     }
     steps["a"]["result"], steps["q"]["result"] = "[1]", '"q"'
-    steps["z"] |= {"createdAt": "1012", "updatedAt": "1013", "data": '{"duration":5}'}
+    steps["z"] |= {"createdAt": "1012", "updatedAt": "1013", "data": '{"duration":1}'}
     steps["q"] |= {"createdAt": "1014", "updatedAt": "1016", "fromStepName": "z"}
     run = {"id": "r", "workflow": "w", "status": "completed", "output": '"end"'}
     run |= {"createdAt": "1002", "updatedAt": "1017", "input": "{}"}
@@ -112,6 +112,7 @@ PLANTED = {
     "an end that had not seen all": ("unseen", entry_changed(15, seen=14)),
     "a timer that was early": ("timer-early", entry_changed(3, due=9_999)),
     "a sleep that was too short": ("timer-early", entry_changed(10, due=9_999)),
+    "a sleep of another length": ("duration", entry_changed(10, due=1_012)),
     "a timer that nobody armed": ("timer", lambda r: r.entries[3].pop("due")),
     "a timer that fired twice": (
         "timer-twice",

@@ -101,6 +101,16 @@ class Process:
         return not self.died
 
 
+@pytest.fixture
+def spawn(redis_url, prefix):
+    """Make a process that dies where it is told to."""
+
+    def make(dies_at, *, after=True):
+        return Process(redis_url, prefix, dies_at=dies_at, after=after)
+
+    return make
+
+
 async def survive(redis, keys, processes, workflow, data=None):
     """Start the run in the first process and resume it in the next ones until it has ended."""
     for process in processes:
@@ -122,15 +132,15 @@ async def survive(redis, keys, processes, workflow, data=None):
     "after", [False, True], ids=["before it was executed", "after it was executed"]
 )
 @pytest.mark.parametrize("dies_at", range(1, 13))
-async def test_one_crash_at_each_script(redis_url, redis, prefix, keys, service, dies_at, after):
-    first = Process(redis_url, prefix, dies_at=dies_at, after=after)
-    second = Process(redis_url, prefix, dies_at=0, after=after)
+async def test_one_crash_at_each_script(spawn, redis, keys, service, dies_at, after):
+    first = spawn(dies_at, after=after)
+    second = spawn(0, after=after)
 
     await survive(redis, keys, [first, second], eventful, 1)
 
     assert first.died == (dies_at <= 11), "the program has other turns than the test assumes"
     assert (await service.get_run("r")).output == OUTPUT
-    record = await check_run(redis, prefix, "r")
+    record = await check_run(redis, keys.prefix, "r")
     for name in ("first", "left", "right", "nap", "flaky", "again", "again#1"):
         assert [e["status"] for e in record.of_step(name)].count("succeeded") == 1
     lost = record.count("lost")
@@ -140,46 +150,42 @@ async def test_one_crash_at_each_script(redis_url, redis, prefix, keys, service,
 
 @pytest.mark.parametrize("lives", [3, 4, 5])
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_crash_after_crash(redis_url, redis, prefix, keys, service, lives, after):
+async def test_crash_after_crash(spawn, redis, keys, service, lives, after):
     """Each process adopts the run, takes two to four turns, and dies."""
-    processes = [
-        Process(redis_url, prefix, dies_at=lives + (not after), after=after) for _ in range(40)
-    ]
+    processes = [spawn(lives + (not after), after=after) for _ in range(40)]
 
     await survive(redis, keys, processes, eventful, 1)
 
     assert sum(process.died for process in processes) >= 2
     assert (await service.get_run("r")).output == OUTPUT
-    await check_run(redis, prefix, "r")
+    await check_run(redis, keys.prefix, "r")
 
 
 @pytest.mark.parametrize("dies_at", range(1, 7))
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_caught_failure_is_caught_again_in_the_next_process(  # noqa: PLR0917 - fixtures are parameters
-    redis_url, redis, prefix, keys, service, dies_at, after
+async def test_caught_failure_is_caught_again_in_the_next_process(
+    spawn, redis, keys, service, dies_at, after
 ):
-    processes = [Process(redis_url, prefix, dies_at=d, after=after) for d in (dies_at, 0)]
+    processes = [spawn(d, after=after) for d in (dies_at, 0)]
 
     await survive(redis, keys, processes, forgiving)
 
     output = (await service.get_run("r")).output
     assert output in {"ValueError, then 2", "AttemptLost, then 2"}
-    record = await check_run(redis, prefix, "r")
+    record = await check_run(redis, keys.prefix, "r")
     assert record.path("fail") in (["running 1", "failed 1"], ["running 1", "lost 1"])
     assert (record.path("fail")[1] == "lost 1") == (output.startswith("AttemptLost"))
 
 
-async def test_steps_that_have_ended_are_not_executed_again(
-    redis_url, redis, prefix, keys, service
-):
+async def test_steps_that_have_ended_are_not_executed_again(spawn, redis, keys, service):
     processes = [
-        Process(redis_url, prefix, dies_at=6, after=True),
-        Process(redis_url, prefix, dies_at=0, after=True),
+        spawn(6),
+        spawn(0),
     ]
 
     await survive(redis, keys, processes, eventful, 1)
 
-    record = await check_run(redis, prefix, "r")
+    record = await check_run(redis, keys.prefix, "r")
     for name, times in executed.items():
         abandoned = [e["status"] for e in record.of_step(name)].count("lost")
         failed = [e["status"] for e in record.of_step(name)].count("failed")
@@ -187,36 +193,32 @@ async def test_steps_that_have_ended_are_not_executed_again(
     assert executed["first"] == 1
 
 
-async def test_attempt_that_was_abandoned_is_closed_as_lost(
-    redis_url, redis, prefix, keys, service
-):
+async def test_attempt_that_was_abandoned_is_closed_as_lost(spawn, redis, keys, service):
     processes = [
-        Process(redis_url, prefix, dies_at=3, after=True),
-        Process(redis_url, prefix, dies_at=0, after=True),
+        spawn(3),
+        spawn(0),
     ]
 
     await survive(redis, keys, processes, eventful, 1)
 
-    record = await check_run(redis, prefix, "r")
+    record = await check_run(redis, keys.prefix, "r")
     assert record.path("first") == ["running 1", "lost 1", "running 2", "succeeded 2"]
     lost = (await service.get_run_history("r"))[0]
     assert (lost.status, lost.error.name) == ("lost", "AttemptLost")
     assert lost.error.message == "the process that ran this attempt stopped before it ended"
 
 
-async def test_sleep_goes_on_where_it_was(redis_url, redis, prefix, keys, service):
-    @app.workflow(name=f"sleeper-{prefix}")
+async def test_sleep_goes_on_where_it_was(spawn, redis, keys, service):
+    @app.workflow(name=f"sleeper-{keys.prefix}")
     async def sleeper(run: Run) -> str:
         await run.sleep("nap", "100ms")
         return "rested"
 
-    first = Process(redis_url, prefix, dies_at=3, after=True)  # the sleep is recorded
-    await survive(
-        redis, keys, [first, Process(redis_url, prefix, dies_at=0, after=True)], f"sleeper-{prefix}"
-    )
+    first = spawn(3)  # the sleep is recorded
+    await survive(redis, keys, [first, spawn(0)], f"sleeper-{keys.prefix}")
 
     (nap,) = await service.get_run_history("r")
     lasted = (nap.succeeded_at - nap.scheduled_at).total_seconds()
     assert first.died
     assert 0.1 <= lasted < 2
-    assert (await check_run(redis, prefix, "r")).path("nap") == ["scheduled 1", "succeeded 1"]
+    assert (await check_run(redis, keys.prefix, "r")).path("nap") == ["scheduled 1", "succeeded 1"]

@@ -182,11 +182,11 @@ class Activation:
         # Code has been given the later outcomes already: what it reached by them may not be
         # recorded before them, or replay would meet decisions without their cause.
         if hold or later or self._stalled is not None or self._replay.status != "running":
-            decisions = self._decide_held()
+            decisions = self._decide_held(later[0].seen if later else self._replay.fed)
         else:
             decisions = self._decide()
             if self._stalled is not None:
-                decisions = self._decide_held()
+                decisions = self._decide_held(self._replay.fed)
         end, outcome, json = "", "", b""
         if not later:
             end, outcome, json = self._end(passivate=passivate and not decisions)
@@ -295,14 +295,18 @@ class Activation:
                 touched.pop(key, None)
         return decisions
 
-    def _decide_held(self) -> list[StepDecision]:
+    def _decide_held(self, seen: int) -> list[StepDecision]:
         """Return the decisions without which results cannot stand: a failed attempt is to wait.
 
         An attempt that was lost is closed when its successor begins.
+
+        Args:
+            seen: What the decisions say that the code had seen: not more than the outcomes that
+                stand behind them in the history say.
         """
         self._results = [r for r in self._results if r.final or r.becomes != "lost"]
-        make, seen = self._decisions, self._replay.fed
-        return [make.wait(reached, failed, seen) for reached, failed in self._failed_now()]
+        wait = self._decisions.wait
+        return [wait(reached, failed, seen) for reached, failed in self._failed_now()]
 
     def _failed_now(self) -> list[tuple[Reached, int]]:
         """Return the attempts whose failure stands in this turn and that are to be repeated."""
