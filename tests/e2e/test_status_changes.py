@@ -210,6 +210,7 @@ async def timers_empty(deployment):
 
 
 async def test_a_suspended_run_can_be_cancelled(deployment, gate):
+    """Its handler is cancelled as that of a running one."""
     async with deployment.worker(app):
         await begun(deployment, gate)
         await deployment.send("run.suspend", run_id="r")
