@@ -309,7 +309,7 @@ class Demo:
                 names = await send("LRANGE", keys.steps(run_id), 0, -1)
                 steps = [keys.step(run_id, name.decode()) for name in names]
                 await send("DEL", keys.steps(run_id), *keys.run_keys(run_id), *steps)
-            indexes = [keys.runs, keys.runs_by_workflow("onboarding"), *keys.status_indexes()]
+            indexes = keys.run_indexes("onboarding")
             await send("DEL", *indexes, *map(keys.nudge, await self._consumers(service)))
             await send("DEL", keys.commands(), keys.events, keys.meta, keys.timers, keys.dead)
         finally:

@@ -12,7 +12,9 @@ from askel.state import connect
 class NarrowConnection:
     """Sends EVALSHA as a user that the server lets touch only that call's KEYS; others as usual.
 
-    Keys must be free of blanks and of what means something in a pattern.
+    A stem (a key that ends in a colon) stands for what begins with it, and the index of all runs
+    for the indexes named after it. Keys must be free of blanks and of what means something in a
+    pattern.
     """
 
     def __init__(self, client: redis.asyncio.Redis, url: str, user: str):
@@ -31,7 +33,9 @@ class NarrowConnection:
         """Send *command*, a script as the narrow user."""
         if command[0] != "EVALSHA":
             return await self._plain.send(*command)
-        patterns = [f"~{key}" for key in command[3 : 3 + int(command[2])]]
+        keys = command[3 : 3 + int(command[2])]
+        stems = [f"{key}:" for key in keys if key.endswith(":runs")]
+        patterns = [f"~{key}*" if key.endswith(":") else f"~{key}" for key in [*keys, *stems]]
         await self._admin.execute_command("ACL", "SETUSER", self._user, "resetkeys", *patterns)
         return await self._narrow.send(*command)
 

@@ -45,10 +45,6 @@ STEP_KEYS = {
     "lock": K.lock("r"),
     "step": K.step("r", "s"),
 }
-INDEXES = [
-    K.runs_by_status(status)
-    for status in ("running", "suspended", "stalled", "completed", "failed", "cancelled")
-]
 STEP_ID = "r:s:suffix"
 STEP_HASH = [
     b"stepId",
@@ -114,8 +110,6 @@ PROTOCOL = [
             "stream": STREAM,
             "events": K.events,
             "runs": K.runs,
-            "by_status": K.runs_by_status("running"),
-            "by_workflow": K.runs_by_workflow("w"),
         },
         {
             "group": "askeld",
@@ -203,8 +197,7 @@ PROTOCOL = [
             "stream": STREAM,
             "commands": K.commands_default,
             "events": K.events,
-            "target_index": K.runs_by_status("failed"),
-            "status_index...": INDEXES,
+            "runs": K.runs,
         },
         {
             "group": "askeld",
@@ -232,8 +225,6 @@ PROTOCOL = [
             **RUN_KEYS,
             "events": K.events,
             "runs": K.runs,
-            "by_status": K.runs_by_status("running"),
-            "by_workflow": K.runs_by_workflow("w"),
             "stream": STREAM,
         },
         {

@@ -7,7 +7,6 @@ from typing import Any
 from tests.helpers.stubs import StubConnection
 from tests.state.calls import (
     ENTRY,
-    INDEXES,
     RUN_KEYS,
     STEP_HASH,
     STEP_ID,
@@ -73,8 +72,6 @@ SERVICE = [
             **RUN_KEYS,
             "events": K.events,
             "runs": K.runs,
-            "by_status": K.runs_by_status("running"),
-            "by_workflow": K.runs_by_workflow("w"),
             "stream": K.commands_default,
         },
         {
@@ -116,8 +113,7 @@ SERVICE = [
             **RUN_KEYS,
             "commands": K.commands_default,
             "events": K.events,
-            "target_index": K.runs_by_status("failed"),
-            "status_index...": INDEXES,
+            "runs": K.runs,
         },
         {
             "holder": "",

@@ -123,8 +123,7 @@ TURN_KEYS = {
     "timers": K.timers,
     "steps": K.steps("r"),
     "events": K.events,
-    "by_status_from": K.runs_by_status("running"),
-    "by_status_to": K.runs_by_status("completed"),
+    "runs": K.runs,
     "step_or_stream...": [
         K.step("r", "a"),
         K.step("r", "b"),

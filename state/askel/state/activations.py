@@ -24,8 +24,6 @@ class Activations(ProtocolCaller):
                 entry.stream,
                 k.events,
                 k.runs,
-                k.runs_by_status("running"),
-                k.runs_by_workflow(workflow),
             ],
             [
                 GROUP,
@@ -76,15 +74,13 @@ class Activations(ProtocolCaller):
 
     def _pack(self, turn: Turn, entry: Entry | None) -> tuple[list[str], list[Word]]:
         k, run_id = self.keys, turn.run_id
-        target = turn.end if turn.end not in {"", "passivate"} else "running"
         keys = [
             *k.run_keys(run_id),
             entry.stream if entry else k.commands_default,
             k.timers,
             k.steps(run_id),
             k.events,
-            k.runs_by_status("running"),
-            k.runs_by_status(target),
+            k.runs,
         ]
         places: dict[str, int] = {}
 

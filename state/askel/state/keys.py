@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from askel.names import check_prefix, check_queue
-
-#: Order of the per-status index keys, wherever a script takes them all.
-INDEXED_STATUSES = ("running", "suspended", "stalled", "completed", "failed", "cancelled")
+from askel.state.models import RunStatus
 
 
 class Keys:
@@ -26,6 +24,7 @@ class Keys:
         "runs",
         "schedules",
         "timers",
+        "workflows",
     )
 
     def __init__(self, prefix: str = "workflows", partition: int = 0) -> None:
@@ -43,6 +42,7 @@ class Keys:
         self.meta = f"{prefix}:meta"
         self.schedules = f"{prefix}:schedules"
         self.runs = f"{prefix}:runs"
+        self.workflows = f"{prefix}:runs:workflows"
 
     def run(self, run_id: str) -> str:
         """Hash of the run."""
@@ -51,6 +51,10 @@ class Keys:
     def step(self, run_id: str, step_name: str) -> str:
         """Hash of one step."""
         return f"{self.prefix}:step:{run_id}:{step_name}"
+
+    def step_stem(self, run_id: str) -> str:
+        """What the key of each step of the run begins with; scripts append the step's name."""
+        return f"{self.prefix}:step:{run_id}:"
 
     def history(self, run_id: str) -> str:
         """List of everything that happened to the run."""
@@ -94,9 +98,25 @@ class Keys:
         """Index of the runs of one workflow."""
         return f"{self.prefix}:runs:workflow:{workflow}"
 
-    def status_indexes(self) -> list[str]:
-        """Every status index, in the order the scripts expect."""
-        return [self.runs_by_status(status) for status in INDEXED_STATUSES]
+    def runs_by_workflow_and_status(self, workflow: str, status: str) -> str:
+        """Index of the runs of one workflow that have *status*, which has no ``:``."""
+        return f"{self.prefix}:runs:workflow-status:{status}:{workflow}"
+
+    def runs_ended(self, workflow: str) -> str:
+        """Index of the ended runs of one workflow, by the time of their end."""
+        return f"{self.prefix}:runs:ended:{workflow}"
+
+    def run_indexes(self, workflow: str) -> list[str]:
+        """Every index that names runs of *workflow*."""
+        statuses = [status.value for status in RunStatus]
+        return [
+            self.runs,
+            self.workflows,
+            self.runs_by_workflow(workflow),
+            self.runs_ended(workflow),
+            *(self.runs_by_status(status) for status in statuses),
+            *(self.runs_by_workflow_and_status(workflow, status) for status in statuses),
+        ]
 
     def run_keys(self, run_id: str) -> list[str]:
         """The four keys every script of a run begins with: run, ctl, history, lock."""

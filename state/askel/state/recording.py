@@ -72,8 +72,7 @@ class Recording(ProtocolCaller):
                 entry.stream if entry else k.commands_default,
                 k.commands_default,
                 k.events,
-                k.runs_by_status(target),
-                *k.status_indexes(),
+                k.runs,
             ],
             [
                 GROUP,
@@ -219,8 +218,6 @@ def create_call(
             *keys.run_keys(run_id),
             keys.events,
             keys.runs,
-            keys.runs_by_status("running"),
-            keys.runs_by_workflow(workflow),
             entry.stream if entry else keys.commands_default,
         ],
         [

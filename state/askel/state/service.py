@@ -218,8 +218,7 @@ class RedisWorkflowService(StepMethods, RunQueries):
                 *k.run_keys(check_run_id(run_id)),
                 k.commands_default,
                 k.events,
-                k.runs_by_status(target),
-                *k.status_indexes(),
+                k.runs,
             ],
             [
                 self._holder(run_id),

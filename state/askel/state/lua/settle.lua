@@ -1,9 +1,9 @@
 -- settle: change a run's status because a command asks for it: cancel, suspend, resume, complete, fail.
 -- A terminal status is final at once; the run's owner learns of it from its next turn or renewal.
--- KEYS run ctl history lock stream commands events target_index status_index...
+-- KEYS run ctl history lock stream commands events runs
 -- ARGV group entry offset run_id command_id allowed target outcome json body
 -- OK owner | ALREADY | ILLEGAL status | DUP | NOTFOUND | GONE | BUSY pttl
---- include clock entry owner drive change
+--- include clock entry owner drive index change
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
@@ -24,12 +24,8 @@ if already then return { 'ALREADY' } end
 if entry == '' then redis.call('HDEL', ctl, 'nudged') end    -- accepted even when out of memory
 if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end
 local at = clock(offset)
-local from
-for k, name in ipairs({ 'running', 'suspended', 'stalled', 'completed', 'failed', 'cancelled' }) do
-  if name == status then from = KEYS[8 + k] end
-end
 local seq = redis.call('RPUSH', history, opened(at, body))
-change({ run = run, events = KEYS[7] }, from, KEYS[8], run_id, target, at, seq, json ~= '' and { outcome, json } or {})
+change({ run = run, events = KEYS[7], runs = KEYS[8] }, run_id, status, target, at, seq, json ~= '' and { outcome, json } or {})
 if TERMINAL[target] then
   if entry == '' then disown(ctl, lock, x[2]) return { 'OK', '' } end   -- by whoever holds the token
   if x[2] and x[4] ~= '1' then redis.call('HSET', ctl, 'nudged', '1') return { 'OK', x[2] } end

@@ -1,8 +1,8 @@
 -- start: create the run of a run.start entry and own it; after a crash, own it again.
--- KEYS run ctl history lock stream events runs by_status by_workflow
+-- KEYS run ctl history lock stream events runs
 -- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body
 -- OK turn workflow status input history | LOST | GONE | EXISTS | CONFLICT | BUSY pttl | POISON
---- include clock entry owner create activate
+--- include clock entry index owner create activate
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner, lease_ms = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local robbed_limit, offset, run_id, workflow, input, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -27,7 +27,7 @@ if pttl then return { 'BUSY', pttl } end
 redis.call('LLEN', history)                             -- refuses a key of another type before any write
 if not r[1] then
   local at = clock(offset)
-  create({ run = run, runs = KEYS[7], by_status = KEYS[8], by_workflow = KEYS[9], history = history, events = KEYS[6] },
+  create({ run = run, runs = KEYS[7], history = history, events = KEYS[6] },
     run_id, workflow, input, at, {}, body)
   redis.call('HSET', ctl, 'token', entry, 'start', entry, 'turn', 0)
 end

@@ -1,9 +1,9 @@
 -- turn: one atomic answer of a run's owner: results, decisions, and perhaps the end of the activation.
 -- end: '' (go on), passivate, completed, failed, cancelled, suspended, stalled. keep_lock: 1 in inline mode.
--- KEYS run ctl history lock stream timers steps events by_status_from by_status_to step_or_stream...
+-- KEYS run ctl history lock stream timers steps events runs step_or_stream...
 -- ARGV group entry owner turn seen nonce end outcome json keep_lock offset run_id nresults result... ndecisions decision...
 -- OK turn length at tail status | END | BEHIND turn length at tail status | LOST | GONE | TERMINAL status | CONFLICT | BUSY pttl
---- include clock entry owner change turn
+--- include clock entry owner index change turn
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, entry, owner, turn, seen, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local fin, outcome, json, keep_lock, offset, run_id = ARGV[7], ARGV[8], ARGV[9], ARGV[10] == '1', ARGV[11], ARGV[12]
@@ -56,7 +56,7 @@ local length = #entries > 0 and redis.call('RPUSH', history, unpack(entries)) or
 if #names > 0 then redis.call('RPUSH', KEYS[7], unpack(names)) end
 redis.call('HSET', ctl, 'turn', turn + 1, 'last', nonce, 'robbed', 0, 'nudged', '')
 if ends_run then
-  change({ run = run, events = KEYS[8] }, KEYS[9], KEYS[10], run_id, fin, at, length, json ~= '' and { outcome, json } or {})
+  change({ run = run, events = KEYS[8], runs = KEYS[9] }, run_id, status, fin, at, length, json ~= '' and { outcome, json } or {})
 end
 if fin ~= '' then
   disown(ctl, lock, owner)
