@@ -11,6 +11,7 @@ import msgspec
 
 from askel.errors import StoreReplyError
 from askel.state import GROUP, Connection, Entry, Keys, connect, load_scripts
+from askeld.server_binary import ServerBinary
 from benchmarks.figures import BenchmarkError
 
 # Longer than a server is ever busy with filling a stream for us.
@@ -33,12 +34,17 @@ return queued
 
 
 class Arena(msgspec.Struct, frozen=True):
-    """What a scenario gets for one round. ``payload`` is the JSON that every step carries."""
+    """What a scenario gets for one round. ``payload`` is the JSON that every step carries.
+
+    ``binary`` is what the server runs, for scenarios that need servers of their own; None where
+    the server was given and may be anywhere.
+    """
 
     url: str
     control: Connection
     keys: Keys
     payload: bytes
+    binary: ServerBinary | None = None
 
     async def create_group(self) -> None:
         """Create the consumer group, as a worker does at its start."""
@@ -75,12 +81,14 @@ class Arena(msgspec.Struct, frozen=True):
 
 
 @asynccontextmanager
-async def arena(url: str, payload: bytes) -> AsyncIterator[Arena]:
+async def arena(
+    url: str, payload: bytes, binary: ServerBinary | None = None
+) -> AsyncIterator[Arena]:
     """Make an arena with a prefix that nobody else has; its keys are deleted afterwards."""
     control = connect(url, timeout_s=_TIMEOUT_S, name="askel-bench")
     keys = Keys(f"bench:{secrets.token_hex(6)}")
     try:
-        made = Arena(url, control, keys, payload)
+        made = Arena(url, control, keys, payload, binary)
         await made.load_scripts()
         yield made
     finally:

@@ -16,6 +16,7 @@ import msgspec
 
 from askel import AskelError
 from askel.state import connect
+from askeld.server_binary import ServerBinary
 from benchmarks.figures import BenchmarkError
 from benchmarks.machine import (
     has_uvloop,
@@ -24,6 +25,7 @@ from benchmarks.machine import (
     server_facts,
     versions,
 )
+from benchmarks.peer import package_versions
 from benchmarks.registry import Benchmark, find_benchmarks
 from benchmarks.report import show, tables
 from benchmarks.rounds import BenchmarkReport, Plan, measure
@@ -106,13 +108,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(chosen: Sequence[Benchmark], options: argparse.Namespace) -> None:
-    with _server(options) as (url, where):
+    with _server(options) as (url, binary):
         result = anyio.run(
             _measure_all,
             chosen,
             options,
             url,
-            where,
+            binary,
             backend_options={"use_uvloop": has_uvloop()},
         )
     text = msgspec.json.format(msgspec.json.encode(result), indent=2) + b"\n"
@@ -129,28 +131,33 @@ def _run(chosen: Sequence[Benchmark], options: argparse.Namespace) -> None:
 
 
 @contextmanager
-def _server(options: argparse.Namespace) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give the URL of the server to measure and what is known of it beforehand."""
+def _server(options: argparse.Namespace) -> Iterator[tuple[str, ServerBinary | None]]:
+    """Give the URL of the server to measure and what runs there, if it was started."""
     if options.redis:
-        yield options.redis, {"started": False}
+        yield options.redis, None
         return
     binary = find_binary(options.server)
-    facts = {"started": True, "source": binary.source, "transport": _transport(options)}
     with private_server(binary, fsync=options.fsync, unix=options.unix) as url:
-        yield url, facts
+        yield url, binary
 
 
 async def _measure_all(
-    chosen: Sequence[Benchmark], options: argparse.Namespace, url: str, where: dict[str, Any]
+    chosen: Sequence[Benchmark],
+    options: argparse.Namespace,
+    url: str,
+    binary: ServerBinary | None,
 ) -> dict[str, Any]:
     rounds = options.rounds or (1 if options.quick else 3)
     payload = msgspec.json.encode("x" * max(options.payload - 2, 0))
-    plan = Plan(url, payload, rounds, options.quick)
+    plan = Plan(url, payload, rounds, options.quick, binary)
+    where: dict[str, Any] = {"started": binary is not None}
+    if binary is not None:
+        where |= {"source": binary.source, "transport": "unix" if options.unix else "tcp"}
     result: dict[str, Any] = {
         "schema": SCHEMA,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine_facts() | {"load_before": load_average()},
-        "versions": versions(),
+        "versions": versions() | package_versions(),
         "server": where | await _server_facts(url),
         "settings": {"rounds": rounds, "quick": options.quick, "payload_bytes": len(payload)},
     }
@@ -167,10 +174,6 @@ async def _server_facts(url: str) -> dict[str, Any]:
         return await server_facts(connection)
     finally:
         await connection.close()
-
-
-def _transport(options: argparse.Namespace) -> str:
-    return "unix" if options.unix else "tcp"
 
 
 def _at_least_one(text: str) -> int:

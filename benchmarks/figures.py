@@ -13,6 +13,10 @@ class BenchmarkError(Exception):
     """The measurement is worth nothing; the message says why."""
 
 
+class SkippedError(Exception):
+    """This cannot be measured here, the rest can; the message says what is missing."""
+
+
 class Value(msgspec.Struct, frozen=True):
     """One number of one round."""
 

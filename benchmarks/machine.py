@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,8 @@ def machine_facts() -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions that matter here; None for what is not installed."""
-    return {name: _version(package) for name, package in _PACKAGES.items()}
+    found = {name: _version(package) for name, package in _PACKAGES.items()}
+    return found | {"node": _node_version()}
 
 
 def load_average() -> list[float]:
@@ -68,6 +71,14 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+def _node_version() -> str | None:
+    node = shutil.which("node")
+    if node is None:
+        return None
+    done = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout.strip().removeprefix("v") or None
 
 
 def _processor() -> str:

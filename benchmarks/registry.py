@@ -15,12 +15,16 @@ from benchmarks.figures import Measured
 
 
 class Scenario(msgspec.Struct, frozen=True):
-    """One thing to measure. ``settings`` are what its figures depend on."""
+    """One thing to measure. ``settings`` are what its figures depend on.
+
+    What neighbours cannot disturb (bytes, counts), or what takes long, has fewer ``most_rounds``.
+    """
 
     name: str
     what: str
     settings: dict[str, Any]
     measure: Callable[[Arena], Awaitable[Measured]]
+    most_rounds: int | None = None
 
 
 class Ratio(msgspec.Struct, frozen=True):

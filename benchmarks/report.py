@@ -37,7 +37,9 @@ class Table(msgspec.Struct, frozen=True):
 
 def tables(name: str, report: BenchmarkReport) -> list[Table]:
     """Return what *report* says, as tables."""
-    return [_scenarios(name, report), _ratios(report), _commands(report)]
+    found = [_scenarios(name, report), *_others(report), _ratios(report)]
+    found += [one for one in (_commands(report), _skipped(report)) if one.rows]
+    return found
 
 
 def show(found: Sequence[Table]) -> None:
@@ -83,17 +85,45 @@ def shown(number: float) -> str:
 
 
 def _scenarios(name: str, report: BenchmarkReport) -> Table:
+    scenarios = {key: one for key, one in report.scenarios.items() if _has_columns(one)}
     columns = [
         (head, names)
         for head, names in _COLUMNS
-        if any(set(names) & one.figures.keys() for one in report.scenarios.values())
+        if any(set(names) & one.figures.keys() for one in scenarios.values())
     ]
     rows = [
         [scenario, *(_cell(one, names) for _, names in columns)]
-        for scenario, one in report.scenarios.items()
+        for scenario, one in scenarios.items()
     ]
-    title = f"{name}: medians; µs and calls are per step (per call or turn for a floor)"
+    title = f"{name}: medians; µs and calls are per step, or per call, turn or run (see the JSON)"
     return Table(title, ["scenario", *(head for head, _ in columns)], rows)
+
+
+def _has_columns(scenario: ScenarioReport) -> bool:
+    return any(set(names) & scenario.figures.keys() for _, names in _COLUMNS)
+
+
+def _others(report: BenchmarkReport) -> list[Table]:
+    """Return one table for the scenarios that measure the same things of their own."""
+    groups: dict[str, dict[str, ScenarioReport]] = {}
+    for name, one in report.scenarios.items():
+        if not _has_columns(one):
+            groups.setdefault(name.split("-", 1)[0], {})[name] = one
+    found = []
+    for group, members in groups.items():
+        names = dict.fromkeys(name for one in members.values() for name in one.figures)
+        units = {name: one.figures[name].unit for one in members.values() for name in one.figures}
+        rows = [
+            [f"{name}, {units[name]}", *(_cell(one, (name,)) for one in members.values())]
+            for name in names
+        ]
+        found.append(Table(group, ["figure", *members], rows))
+    return found
+
+
+def _skipped(report: BenchmarkReport) -> Table:
+    rows = [[name, reason] for name, reason in report.skipped.items()]
+    return Table("NOT MEASURED HERE", ["scenario", "what is missing"], rows)
 
 
 def _cell(scenario: ScenarioReport, names: Sequence[str]) -> str:

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
+from askeld.server_binary import ServerBinary
 from benchmarks.arena import arena
 from benchmarks.figures import (
     BenchmarkError,
     CommandCost,
     Figure,
     Measured,
+    SkippedError,
     command_costs,
     figure,
     figures,
@@ -24,12 +26,13 @@ Tell = Callable[[str], None]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How to measure."""
+    """How to measure. ``binary`` is what serves *url*; None where that was there before."""
 
     url: str
     payload: bytes
     rounds: int
     quick: bool
+    binary: ServerBinary | None = None
 
 
 class ScenarioReport(msgspec.Struct):
@@ -43,11 +46,15 @@ class ScenarioReport(msgspec.Struct):
 
 
 class BenchmarkReport(msgspec.Struct):
-    """One benchmark. ``ratios`` are quotients within each round, which noise spares most."""
+    """One benchmark. ``ratios`` are quotients within each round, which noise spares most.
+
+    ``skipped`` says of each scenario that could not be measured here what it lacked.
+    """
 
     line: str
     scenarios: dict[str, ScenarioReport]
     ratios: dict[str, Figure]
+    skipped: dict[str, str] = {}
 
 
 async def measure(benchmark: Benchmark, plan: Plan, tell: Tell) -> BenchmarkReport:
@@ -58,26 +65,31 @@ async def measure(benchmark: Benchmark, plan: Plan, tell: Tell) -> BenchmarkRepo
     """
     scenarios = benchmark.scenarios(plan.quick)
     rounds: list[dict[str, Measured]] = []
+    skipped: dict[str, str] = {}
     for number in range(plan.rounds):
         measured: dict[str, Measured] = {}
         for scenario in scenarios:
+            if scenario.name in skipped or number >= (scenario.most_rounds or plan.rounds):
+                continue
             tell(f"{benchmark.name}, round {number + 1} of {plan.rounds}: {scenario.name}")
-            measured[scenario.name] = await _once(scenario, plan)
+            try:
+                measured[scenario.name] = await _once(scenario, plan)
+            except SkippedError as reason:
+                skipped[scenario.name] = str(reason)
+                tell(f"{scenario.name} is SKIPPED: {reason}")
         rounds.append(measured)
     reports = {
-        scenario.name: _report(scenario, [measured[scenario.name] for measured in rounds])
+        scenario.name: _report(
+            scenario, [one[scenario.name] for one in rounds if scenario.name in one]
+        )
         for scenario in scenarios
+        if scenario.name not in skipped
     }
-    ratios = {
-        ratio.name: _quotient(ratio, rounds)
-        for ratio in benchmark.ratios
-        if all(_has(measured, place) for measured in rounds for place in (ratio.above, ratio.below))
-    }
-    return BenchmarkReport(benchmark.line, reports, ratios)
+    return BenchmarkReport(benchmark.line, reports, _ratios(benchmark, rounds), skipped)
 
 
 async def _once(scenario: Scenario, plan: Plan) -> Measured:
-    async with arena(plan.url, plan.payload) as place:
+    async with arena(plan.url, plan.payload, plan.binary) as place:
         gc.collect()  # what earlier scenarios left is not to be cleared away while measuring
         try:
             return await scenario.measure(place)
@@ -95,16 +107,22 @@ def _report(scenario: Scenario, rounds: Sequence[Measured]) -> ScenarioReport:
     )
 
 
-def _has(measured: dict[str, Measured], place: tuple[str, str]) -> bool:
-    """Tell whether a figure was measured: not every system says how much CPU a process used."""
+def _ratios(benchmark: Benchmark, rounds: Sequence[dict[str, Measured]]) -> dict[str, Figure]:
+    quotients = {ratio.name: _quotients(ratio, rounds) for ratio in benchmark.ratios}
+    return {name: figure("×", numbers) for name, numbers in quotients.items() if numbers}
+
+
+def _quotients(ratio: Ratio, rounds: Sequence[dict[str, Measured]]) -> list[float]:
+    """Return one quotient for each round that measured both.
+
+    Not every system says how much CPU a process used, and some scenarios have fewer rounds.
+    """
+    pairs = [(_number(one, ratio.above), _number(one, ratio.below)) for one in rounds]
+    return [above / below for above, below in pairs if above is not None and below is not None]
+
+
+def _number(measured: dict[str, Measured], place: tuple[str, str]) -> float | None:
     scenario, name = place
-    return name in measured[scenario].values
-
-
-def _quotient(ratio: Ratio, rounds: Sequence[dict[str, Measured]]) -> Figure:
-    def number(measured: dict[str, Measured], place: tuple[str, str]) -> float:
-        scenario, name = place
-        return measured[scenario].values[name].number
-
-    quotients = [number(one, ratio.above) / number(one, ratio.below) for one in rounds]
-    return figure("×", quotients)
+    if scenario not in measured or name not in measured[scenario].values:
+        return None
+    return measured[scenario].values[name].number

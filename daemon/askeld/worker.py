@@ -18,6 +18,7 @@ from askel.state import (
     Keys,
     Recording,
     RedisWorkflowService,
+    Retention,
     Scripts,
     SystemIds,
     Timers,
@@ -34,6 +35,7 @@ from askeld.nudges import NudgeLoop, Nudges
 from askeld.observability import Logger
 from askeld.reclaim import Reclaim
 from askeld.renewal import Leases, Renewal
+from askeld.retention import RetentionLoop
 from askeld.timers import TimerLoop
 from askeld.work import Work
 
@@ -66,6 +68,7 @@ class Worker:
     ) -> None:
         """Wire the parts together; nothing is opened yet."""
         self.consumer_name = config.consumer or new_consumer()
+        app = app.for_compat() if config.compat else app
         self._app = app
         self._config = config
         self._log = log.bind(worker=self.consumer_name)
@@ -73,7 +76,7 @@ class Worker:
         self._connections: list[Connection] = []
         self._leases = Leases()
         self._work = Work(self._leases, config.concurrency)
-        self._executor = BindingExecutor(threads=config.threads, reach=reach)
+        self._executor = BindingExecutor(threads=config.threads, reach=reach, codec=app.codec)
         context = WorkerContext(
             app=app,
             config=config,
@@ -99,7 +102,7 @@ class Worker:
             "clock_offset_ms": config.clock_offset_ms,
             "reach": reach,
         }
-        scripts = Scripts(commands)
+        scripts = Scripts(commands, config.compat)
         recording = Recording(scripts, keys, **common)
         self._actors = Actors(context, Activations(scripts, keys, **common), recording)
         nudges = Nudges(commands, keys, name, self._actors)
@@ -112,6 +115,9 @@ class Worker:
         self._timers = TimerLoop(Timers(scripts, keys, **common), keys, context.alarm, self._log)
         self._reclaim = Reclaim(
             context, commands, recording, self._consumer.streams, self._dispatch.poisoned
+        )
+        self._retention = RetentionLoop(
+            Retention(scripts, keys, **common), self._log, config.retention_ms
         )
         self._renewal = Renewal(
             leases=self._leases,
@@ -134,7 +140,10 @@ class Worker:
             StoreUnavailableError, StoreUnsafeError: The worker must not start.
         """
         service = RedisWorkflowService(
-            self._config.url, key_prefix=self._config.prefix, allow_unsafe=self._config.allow_unsafe
+            self._config.url,
+            key_prefix=self._config.prefix,
+            compat=self._config.compat,
+            allow_unsafe=self._config.allow_unsafe,
         )
         try:
             facts = await service.init()
@@ -155,7 +164,7 @@ class Worker:
             async with anyio.create_task_group() as tasks:
                 self._work.open(tasks, self._dispatch.handle)
                 self._renewal.start(asyncio.get_running_loop())
-                for loop in (self._timers, self._reclaim, self._nudge_loop):
+                for loop in (self._timers, self._reclaim, self._retention, self._nudge_loop):
                     tasks.start_soon(loop.run)
                 tasks.start_soon(self._consumer.run)
                 tasks.start_soon(self._renewal.watch)
@@ -178,6 +187,7 @@ class Worker:
         self._log.info("worker_draining", in_work=len(self._leases))
         self._reclaim.stop()
         self._timers.stop()
+        self._retention.stop()
         self._dispatch.drain()
         await self._consumer.stop()
         with anyio.move_on_after(self._config.drain_ms / 1_000) as scope:

@@ -4,13 +4,19 @@
     ├── InvalidError                 the call itself is wrong: mend it, nothing was sent
     │   ├── InvalidNameError
     │   ├── InvalidOptionError
+    │   ├── BlockingCallError        a blocking call where an event loop runs: await the async one
     │   ├── PayloadError
+    │   │   ├── SealedPayloadError   this process lacks what opens it: give it the key, go on
+    │   │   │   └── UnknownKeyError
+    │   │   └── TamperedPayloadError it was changed or damaged
     │   └── RegistrationError
     ├── NotFoundError                there is no such thing (any more)
     │   ├── RunNotFoundError
-    │   └── StepNotFoundError
+    │   ├── StepNotFoundError
+    │   └── VersionNotFoundError
     ├── ConflictError                the state refuses: do not retry unchanged
     │   ├── RunExistsError
+    │   ├── RunActiveError           it has not ended: end it first, or force
     │   ├── IllegalTransitionError
     │   └── StepConflictError
     ├── LockError                    somebody else is at work on the run
@@ -22,6 +28,7 @@
     │   ├── UnknownOutcomeError      it may have been applied: send the same call again
     │   ├── StoreUnsafeError         this server would lose data: change its configuration
     │   └── StoreReplyError          Redis answered with an error
+    │       ├── StoreAccessError     login or permission refused: change password, user or ACL
     │       └── ScriptMissingError   the server forgot a script: the library loads it again
     ├── RunFailedError               the awaited run ended without completing
     ├── WaitTimeoutError             the awaited run has not ended in the time given
@@ -38,6 +45,7 @@ from typing import Any
 
 __all__ = [
     "AskelError",
+    "BlockingCallError",
     "ConflictError",
     "IllegalTransitionError",
     "InvalidError",
@@ -51,18 +59,24 @@ __all__ = [
     "NotFoundError",
     "PayloadError",
     "RegistrationError",
+    "RunActiveError",
     "RunExistsError",
     "RunFailedError",
     "RunNotFoundError",
     "ScriptMissingError",
+    "SealedPayloadError",
     "StepConflictError",
     "StepFailedError",
     "StepNotFoundError",
+    "StoreAccessError",
     "StoreError",
     "StoreReplyError",
     "StoreUnavailableError",
     "StoreUnsafeError",
+    "TamperedPayloadError",
+    "UnknownKeyError",
     "UnknownOutcomeError",
+    "VersionNotFoundError",
     "WaitTimeoutError",
     "WorkflowCodeError",
 ]
@@ -84,8 +98,35 @@ class InvalidOptionError(InvalidError):
     """An option has a value that makes no sense (a duration, a count, a policy)."""
 
 
+class BlockingCallError(InvalidError):
+    """A blocking method was called in a thread whose event loop it would have stopped."""
+
+
 class PayloadError(InvalidError):
     """A value cannot be carried as JSON, or is larger than the limit."""
+
+
+class SealedPayloadError(PayloadError):
+    """A payload is compressed or encrypted, and this process lacks what opens it.
+
+    The payload is as it should be: another process may open it, or this one with its next release.
+    """
+
+
+class UnknownKeyError(SealedPayloadError):
+    """A payload is encrypted under a key that is not at hand."""
+
+    def __init__(self, key_id: str) -> None:
+        """Name the key by its id."""
+        super().__init__(
+            f"a payload is encrypted under key {key_id!r}, which is not at hand: "
+            "give it to AesGcm(keys=...) here, too"
+        )
+        self.key_id = key_id
+
+
+class TamperedPayloadError(PayloadError):
+    """A sealed payload was changed, or is damaged; nothing can open it."""
 
 
 class RegistrationError(InvalidError):
@@ -115,6 +156,16 @@ class StepNotFoundError(NotFoundError):
         self.step_name = step_name
 
 
+class VersionNotFoundError(NotFoundError):
+    """No version of this workflow is stored under this hash."""
+
+    def __init__(self, workflow_name: str, graph_hash: str) -> None:
+        """Name the workflow and the hash."""
+        super().__init__(f"workflow {workflow_name!r} has no stored version {graph_hash!r}")
+        self.workflow_name = workflow_name
+        self.graph_hash = graph_hash
+
+
 class ConflictError(AskelError):
     """The recorded state refuses the call. Nothing was written."""
 
@@ -126,6 +177,21 @@ class RunExistsError(ConflictError):
         """Name the run that exists."""
         super().__init__(f"run {run_id!r} exists already; choose another run_id or if_exists")
         self.run_id = run_id
+
+
+class RunActiveError(ConflictError):
+    """The run has not ended, so that it is not deleted unless forced.
+
+    Attributes:
+        run_id: The run.
+        status: Where it stands.
+    """
+
+    def __init__(self, run_id: str, status: str) -> None:
+        """Name the run and where it stands."""
+        super().__init__(f"run {run_id!r} is {status}: it is not deleted unless forced")
+        self.run_id = run_id
+        self.status = status
 
 
 class IllegalTransitionError(ConflictError):
@@ -149,37 +215,54 @@ class StepConflictError(ConflictError):
 
 
 class LockError(AskelError):
-    """The run lock stands in the way."""
+    """The lock of a run, or of one of its steps, stands in the way.
+
+    Attributes:
+        run_id: The run.
+        step_name: The step, where the lock is that of a step.
+    """
+
+    def __init__(self, message: str, run_id: str, step_name: str | None = None) -> None:
+        """Keep whose lock it is."""
+        super().__init__(message)
+        self.run_id = run_id
+        self.step_name = step_name
 
 
 class LockNotAcquiredError(LockError):
-    """The run lock was held by somebody else for as long as the caller would wait."""
+    """The lock was held by somebody else for as long as the caller would wait."""
 
-    def __init__(self, run_id: str, waited_s: float) -> None:
-        """Name the run and how long was waited."""
-        super().__init__(
-            f"the lock of run {run_id!r} was held by another for {waited_s:.1f} s; "
+    def __init__(self, run_id: str, waited_s: float, step_name: str | None = None) -> None:
+        """Name the run, and the step, and how long was waited."""
+        msg = (
+            f"the lock of {_locked(run_id, step_name)} was held by another for {waited_s:.1f} s; "
             "pass a longer wait or try later"
         )
-        self.run_id = run_id
+        super().__init__(msg, run_id, step_name)
 
 
 class LockLostError(LockError):
-    """The run lock is no longer this holder's. Nothing sent since then has landed."""
+    """The lock is no longer this holder's. Nothing sent since then under a run lock has landed."""
 
-    def __init__(self, run_id: str) -> None:
-        """Name the run."""
-        super().__init__(f"the lock of run {run_id!r} was lost; nothing more was written under it")
-        self.run_id = run_id
+    def __init__(self, run_id: str, step_name: str | None = None) -> None:
+        """Name the run, and the step."""
+        what = "nothing more was written under it" if step_name is None else "the body was stopped"
+        msg = f"the lock of {_locked(run_id, step_name)} was lost; {what}"
+        super().__init__(msg, run_id, step_name)
 
 
 class NestedLockError(LockError):
-    """The lock of this run is already held by this very task."""
+    """This very lock is already held by this very task."""
 
-    def __init__(self, run_id: str) -> None:
-        """Name the run."""
-        super().__init__(f"the lock of run {run_id!r} is already held here; do not nest it")
-        self.run_id = run_id
+    def __init__(self, run_id: str, step_name: str | None = None) -> None:
+        """Name the run, and the step."""
+        msg = f"the lock of {_locked(run_id, step_name)} is already held here; do not nest it"
+        super().__init__(msg, run_id, step_name)
+
+
+def _locked(run_id: str, step_name: str | None) -> str:
+    """Return whose lock it is."""
+    return f"run {run_id!r}" if step_name is None else f"step {step_name!r} of run {run_id!r}"
 
 
 class StoreError(AskelError):
@@ -208,6 +291,19 @@ class StoreReplyError(StoreError):
         """Keep the first word of the reply as the error's ``code``."""
         super().__init__(message)
         self.code = message.split(" ", 1)[0]
+
+
+class StoreAccessError(StoreReplyError):
+    """Redis refuses the login, or the user may not run the command or touch the key.
+
+    It does not pass by itself, so nothing is sent again: change the password, the user or its
+    ACL. ``code`` is Redis' own word: ``WRONGPASS``, ``NOAUTH``, ``NOPERM``, ``DENIED``, or ``ERR``.
+    """
+
+    @property
+    def refuses_login(self) -> bool:
+        """Whether nothing at all can be done there, rather than this command on these keys."""
+        return self.code != "NOPERM"
 
 
 class ScriptMissingError(StoreReplyError):

@@ -16,7 +16,7 @@ _ENGINE_MADE = re.compile(r"__.*|.*#\d+|.*\[\d+\]|.*:onError", re.DOTALL)
 # What stands before people's own text in a key.
 _KEY_WORDS = frozenset(
     {"commands", "ctl", "history", "lock", "nudge", "reply", "run", "run-state", "runs"}
-    | {"step", "step-lock", "steps", "version"}
+    | {"step", "step-history", "step-lock", "steps", "version"}
 )
 
 MAX_NAME_BYTES = 512

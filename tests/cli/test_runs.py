@@ -181,7 +181,7 @@ def test_history_as_json_is_the_list_as_it_stands(shop):
     entries = shop.run("history", run_id, "--json").json()
     assert [
         (entry.get("name", "run") if entry["t"] != "timer" else "timer",
-         entry.get("attempt"), entry.get("status"))
+         entry.get("attempt", None if entry["t"] == "run" else 1), entry.get("status"))
         for entry in entries
     ] == PATH  # fmt: skip
     assert all(isinstance(entry["at"], int) for entry in entries)

@@ -17,13 +17,13 @@ pytestmark = pytest.mark.usefixtures("redis_server")
 
 ALWAYS = {
     "at": "when it was recorded: milliseconds since the epoch, by the server's clock",
-    "t": "what it is about: run, step, signal or timer",
+    "t": "what it is about: run, step, state, signal, timer or approval",
 }
 OF_A_STEP = {
     "name": "the step's name, as the code reached it: `pack`, `pack#1`",
     "status": "what the attempt has become",
-    "attempt": "its number, from 1, without gaps",
 }
+ATTEMPT = {"attempt": "its number, without gaps; an entry that closes none may leave out the 1"}
 COMPLETE = {
     "id": "the last part of the step id",
     "rpc": "the function; absent where there is none (a sleep, a step of the run itself)",
@@ -31,33 +31,39 @@ COMPLETE = {
     "retries": "attempts beyond the first; absent where the step has no budget",
     "retryDelay": "the pause before each retry, as text; absent where none is set",
     "from": "the step that was reached before; absent for the first",
+    "branch": "the branch it took, where one was noted",
+    "child": "the run it began, where one was noted",
 }
 BY_A_TURN = {"seen": "how long the history was that the deciding code had seen"}
 SHAPES = {
     # (t, status): what it has always, what it may have
     ("run", "running"): (
         {"workflow": "its name, in the first entry"},
-        {"command": "the id of the command"},
+        {
+            "command": "the id of the command",
+            "generation": "in the first entry: how many runs had the id, this one included",
+            "previous": "in the first entry: where the one before is found",
+        },
     ),
     ("step", "pending"): (
         OF_A_STEP,
-        {"rpc": COMPLETE["rpc"], "due": "when its timer is due", **BY_A_TURN},
+        {**ATTEMPT, "rpc": COMPLETE["rpc"], "due": "when its timer is due", **BY_A_TURN},
     ),
     ("step", "scheduled"): (
         OF_A_STEP,
-        {"rpc": COMPLETE["rpc"], "due": "when a sleep is over", **BY_A_TURN},
+        {**ATTEMPT, "rpc": COMPLETE["rpc"], "due": "when a sleep is over", **BY_A_TURN},
     ),
-    ("step", "running"): (OF_A_STEP, {"rpc": COMPLETE["rpc"], **BY_A_TURN}),
+    ("step", "running"): (OF_A_STEP, {**ATTEMPT, "rpc": COMPLETE["rpc"], **BY_A_TURN}),
     ("step", "succeeded"): (
-        {**OF_A_STEP, "id": COMPLETE["id"], "result": "JSON, null included"},
+        {**OF_A_STEP, **ATTEMPT, "id": COMPLETE["id"], "result": "JSON, null included"},
         {**COMPLETE, **BY_A_TURN},
     ),
     ("step", "failed"): (
-        {**OF_A_STEP, "id": COMPLETE["id"], "error": "message, stack, code, name"},
+        {**OF_A_STEP, **ATTEMPT, "id": COMPLETE["id"], "error": "message, stack, code, name"},
         {**COMPLETE, "final": "true: no other attempt comes", **BY_A_TURN},
     ),
     ("step", "lost"): (
-        {**OF_A_STEP, "id": COMPLETE["id"], "error": "why: the process stopped"},
+        {**OF_A_STEP, **ATTEMPT, "id": COMPLETE["id"], "error": "why: the process stopped"},
         {**COMPLETE, "final": "true: no other attempt comes", **BY_A_TURN},
     ),
     ("run", "completed"): ({}, {"output": "JSON, where one was given", **BY_A_TURN}),
@@ -69,6 +75,12 @@ SHAPES = {
     ),
     ("run", "suspended"): ({}, {"reason": "people's words", "command": "the command's id"}),
     ("signal", None): ({"name": "the signal's"}, {"data": "JSON", "command": "the command's id"}),
+    ("step", None): (
+        {"name": OF_A_STEP["name"]},
+        {**ATTEMPT, "branch": COMPLETE["branch"], "child": COMPLETE["child"]},
+    ),
+    ("state", None): ({"name": "the variable's", "value": "JSON"}, {}),
+    ("approval", None): ({"name": "its reason"}, {"by": "who decided", "data": "JSON"}),
     ("timer", None): ({"name": "the step's", "attempt": "which may begin now"}, {}),
 }
 
@@ -86,12 +98,16 @@ def check_shape(entry, *, first):
     assert isinstance(entry["at"], int)
 
 
+def _attempt(entry):
+    return entry.get("attempt", 1 if entry["t"] == "step" else None)
+
+
 async def shapes_of(redis, keys, run_id="r"):
     """Return what happened, as (status, attempt or None), every entry checked."""
     entries = await recorded(redis, keys, run_id)
     for position, entry in enumerate(entries):
         check_shape(entry, first=position == 0)
-    return [(entry.get("status", entry["t"]), entry.get("attempt")) for entry in entries]
+    return [(entry.get("status", entry["t"]), _attempt(entry)) for entry in entries]
 
 
 async def test_documented_members_are_those_that_the_library_reads():
@@ -104,6 +120,8 @@ async def test_documented_members_are_those_that_the_library_reads():
         "retry_delay": "retryDelay",
         "from_step_name": "from",
         "suffix": "id",
+        "child_run_id": "child",
+        "decided_by": "by",
     }
 
     assert names == {renamed.get(name, name) for name in HistoryEntry.__struct_fields__}
@@ -153,8 +171,8 @@ async def test_transitions_of_the_state_service(service, redis, keys):
     for entry in entries:
         del entry["at"]
     assert entries[0] == {"t": "run", "status": "running", "workflow": "w"}
-    assert entries[1] == {"t": "step", "name": "s", "status": "pending", "attempt": 1, "rpc": "f"}
-    assert entries[2] == {"t": "step", "name": "s", "status": "scheduled", "attempt": 1}
+    assert entries[1] == {"t": "step", "name": "s", "status": "pending"}
+    assert entries[2] == {"t": "step", "name": "s", "status": "scheduled"}
     assert entries[4] == {
         **whole,
         "status": "failed",

@@ -96,14 +96,14 @@ async def test_if_exists_return_takes_what_there_is(deployment):
     assert await deployment.runs() == ["mine"]
 
 
-@pytest.mark.parametrize("if_exists", ["after-terminal", "terminate-existing", "whatever"])
-async def test_what_is_not_supported_yet_is_said(deployment, if_exists):
-    """A policy that this version lacks is refused, not ignored."""
+async def test_an_unknown_policy_is_refused(deployment):
+    """It is not taken for another one."""
     async with deployment.worker(app):
-        await deployment.send("run.start", workflow="one_step", run_id="a", if_exists=if_exists)
+        await deployment.send("run.start", workflow="one_step", run_id="a", if_exists="whatever")
         (letter,) = await deployment.dead_letters()
         await deployment.quiet(dead=1)
-    assert letter["reason"] == "unsupported"
+    assert letter["reason"] == "invalid_command"
+    assert "use one of reject, return, after-terminal" in letter["detail"]
     assert await deployment.runs() == []
 
 

@@ -11,8 +11,10 @@ from tests.apps.parts import JOURNEY, app
 from tests.helpers.daemon import Deployment
 from tests.helpers.forked import ForkedWorker
 from tests.helpers.history_checker import check_run
+from tests.helpers.state import keys_of_run
 from tests.helpers.waiting import wait_until
 
+from askel import RedisWorkflowService
 from askel.state import load_scripts
 
 #: How often an uninterrupted `journey` gets to each point, at least; before_ and after_ each.
@@ -38,11 +40,14 @@ OTHER_POINTS = {
     "drained": ("requeue",),
     "reclaimed": ("deliver",),
     "poisonous": ("poison",),
+    "retained": ("measure_runs", "expired", "delete_run", "prune_index"),
 }
 #: Scripts that no process is killed at by name: they are the library's, or of a thread of its own.
 OF_OTHERS = {
     *("acquire_lock", "release_lock", "renew_lock", "renew", "forget_consumer", "adopt"),
-    *("insert_step", "move_step", "finish_step", "retry_step", "update_run"),
+    *("read_run", "read_steps", "upsert_version", "move_version"),
+    *("list_runs", "set_retention", "index_runs", "index_steps", "prune_workflows", "erase_orphan"),
+    "apply",
 }
 CLAIMS_SOON = ("--lease", "100ms", "--claim-idle", "150ms")
 #: The second worker finds what the first one left soon after its death.
@@ -280,6 +285,32 @@ async def test_a_kill_while_poison_is_buried(deployment, tmp_path, point):
     assert record.path("s") == []
     (letter,) = await deployment.dead_letters()
     assert letter["reason"] == "poison"
+
+
+@pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["retained"], 1)))
+async def test_a_kill_while_ended_runs_expire(deployment, tmp_path, point):
+    """Each run is there whole or not at all, and the next worker goes on with the rest."""
+    prefix = deployment.prefix
+    async with RedisWorkflowService(deployment.url, key_prefix=prefix) as service:
+        for number in range(4):
+            await service.create_run("w", run_id=f"r{number}")
+            await service.insert_step_state(f"r{number}", "s", "f")
+            await service.update_run_status(f"r{number}", "completed")
+        await deployment.client.zadd(f"{prefix}:runs:ended:w", {"gone": 5})
+        await service.set_retention("w", max_runs=1, max_bytes="1GiB")
+        async with doomed(deployment, tmp_path, point) as first:
+            await died(first)
+        for run_id in await deployment.runs():
+            assert await service.get_step_state(run_id, "s")
+        async with deployment.worker(app, **RESCUE, retention_ms=20):
+
+            async def one_is_left():
+                gone = ("r0", "r1", "r2", "gone")
+                return not any([await keys_of_run(deployment.client, prefix, r) for r in gone])
+
+            await wait_until(one_is_left)
+        assert await deployment.runs() == ["r3"]
+        assert (await service.reindex()).repairs == 0
 
 
 async def pending_for_a_dead_one(deployment):

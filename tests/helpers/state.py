@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -53,3 +54,19 @@ async def snapshot(client: redis.asyncio.Redis, prefix: str) -> dict[str, bytes]
 async def recorded(client: redis.asyncio.Redis, keys: Keys, run_id: str) -> list[dict[str, Any]]:
     """Return the history entries of a run as plain JSON objects."""
     return [msgspec.json.decode(item) for item in await client.lrange(keys.history(run_id), 0, -1)]
+
+
+async def keys_of_run(client: redis.asyncio.Redis, prefix: str, run_id: str) -> list[str]:
+    """Return every key with this run id in it, and every index with an entry of it."""
+    whole = re.compile(rf":{re.escape(run_id)}(:|$)", re.DOTALL)
+    found = []
+    for key in [key async for key in client.scan_iter(match=f"{prefix}:*", count=1000)]:
+        text = key.decode(errors="backslashreplace").removeprefix(prefix)
+        is_index = text.startswith(":runs") and not text.endswith(":deleted")
+        if whole.search(text) or (
+            is_index
+            and await client.type(key) == b"zset"
+            and await client.zscore(key, run_id) is not None
+        ):
+            found.append(text)
+    return found

@@ -57,11 +57,13 @@ def checked(server):
         "run:r",
         "step:r:charge: card: ü\nx",
         "history:r",
+        "step-history:r:charge:1",
         "run-state:r",
         "version:a:b",
         "steps:r",
         "runs",
         "runs:status:running",
+        "retention",
         "ctl:r",
         "nudge:c",
         "schedules",
@@ -80,7 +82,7 @@ def test_documented_keys_pass(checked, name):
 
 
 def test_the_examples_above_cover_every_pattern():
-    assert len(KEY_PATTERNS) == 18
+    assert len(KEY_PATTERNS) == 20
 
 
 def test_wrong_keys_are_named(checked):

@@ -12,10 +12,7 @@ from typing import Any
 from tests.helpers.stubs import CountedIds, StubConnection
 
 from askel import (
-    IllegalTransitionError,
-    LockLostError,
     RedisWorkflowService,
-    StepNotFoundError,
 )
 from askel.state import (
     Activated,
@@ -23,6 +20,7 @@ from askel.state import (
     Attempts,
     Begun,
     Entry,
+    IfExists,
     Keys,
     Recording,
     Refusal,
@@ -39,12 +37,6 @@ K = Keys("p")
 STREAM = "p:commands:q"
 ENTRY = Entry(STREAM, "5-1", (b"type", b"run.start"))
 RUN_KEYS = dict(zip(("run", "ctl", "history", "lock"), K.run_keys("r"), strict=True))
-STEP_KEYS = {
-    "run": K.run("r"),
-    "history": K.history("r"),
-    "lock": K.lock("r"),
-    "step": K.step("r", "s"),
-}
 STEP_ID = "r:s:suffix"
 STEP_HASH = [
     b"stepId",
@@ -94,22 +86,18 @@ def refused(*words: str) -> dict[str, tuple[list[Any], Any]]:
 
 
 BUSY_ANSWER = {"BUSY": ([9], BUSY)}
-STEP_REFUSALS: dict[str, tuple[list[Any], Any]] = {
-    "ILLEGAL": ([b"failed"], IllegalTransitionError),
-    "NOTFOUND": ([], StepNotFoundError),
-    "TERMINAL": ([b"completed"], IllegalTransitionError),
-    "LOCKLOST": ([], LockLostError),
-}
-
 PROTOCOL = [
     Case(
         "start",
-        lambda s: caller(Activations, s).start(ENTRY, "own", "r", "w", b"{}", "body"),
+        lambda s: caller(Activations, s).start(
+            ENTRY, "own", "r", "w", b"{}", "body", policy=IfExists.AFTER_TERMINAL
+        ),
         {
             **RUN_KEYS,
             "stream": STREAM,
             "events": K.events,
             "runs": K.runs,
+            "stem...": K.stems(),
         },
         {
             "group": "askeld",
@@ -123,6 +111,7 @@ PROTOCOL = [
             "workflow": "w",
             "input": b"{}",
             "body": "body",
+            "policy": "after-terminal",
         },
         {
             "OK": (ACTIVATED, ACTIVE),
@@ -166,7 +155,7 @@ PROTOCOL = [
     Case(
         "record",
         lambda s: caller(Recording, s).record(
-            ENTRY, "r", "timer", "body", command_id="cid", step_name="s", attempt=2
+            ENTRY, "r", "timer", "body", command_id="cid", step_name="s", attempt=2, born="9"
         ),
         {**RUN_KEYS, "stream": STREAM, "commands": K.commands_default, "step": K.step("r", "s")},
         {
@@ -179,6 +168,7 @@ PROTOCOL = [
             "step_name": "s",
             "attempt": 2,
             "body": "body",
+            "born": "9",
         },
         {
             "OK": ([b"own"], "own"),
@@ -226,6 +216,7 @@ PROTOCOL = [
             "events": K.events,
             "runs": K.runs,
             "stream": STREAM,
+            "stem...": [],
         },
         {
             "offset": 11,
@@ -237,9 +228,11 @@ PROTOCOL = [
             "group": "askeld",
             "entry": "5-1",
             "body": "body",
+            "nonce": "",
+            "policy": "reject",
             "field...": [],
         },
-        {"OK": ([], None), **refused("EXISTS", "CONFLICT", "GONE")},
+        {"OK": ([], None), **refused("EXISTS", "CONFLICT", "GONE"), **BUSY_ANSWER},
         id="create_run by a command",
     ),
     Case(
@@ -300,6 +293,7 @@ PROTOCOL = [
             data=b"1",
             retries=2,
             retry_delay="5s",
+            born="9",
         ),
         {
             **RUN_KEYS,
@@ -321,6 +315,7 @@ PROTOCOL = [
             "data": b"1",
             "retries": 2,
             "retry_delay": "5s",
+            "born": "9",
         },
         {
             "OK": ([1, b"2", b"5s", b"1"], Begun(1, 2, "5s", b"1")),

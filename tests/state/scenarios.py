@@ -4,6 +4,7 @@ from tests.state.world import begins, succeeded
 
 from askel.state import (
     Activations,
+    IfExists,
     StepDecision,
     create_call,
     started_body,
@@ -52,6 +53,21 @@ async def _(w):
     await w.started()
     entry = await w.entry("type", "run.start")
     return lambda: w.start(entry, owner="another")
+
+
+@answers("start anew", "OK")
+async def _(w):
+    await w.begun_run()
+    entry = await w.entry("type", "run.start")
+    return lambda: w.start(entry, owner="another", policy=IfExists.TERMINATE_EXISTING)
+
+
+@answers("start anew", "GONE")
+async def _(w):
+    first = await w.begun_run()
+    entry = await w.entry("type", "run.start")
+    await w.start(entry, owner="another", policy=IfExists.TERMINATE_EXISTING)
+    return lambda: w.start(first, policy=IfExists.TERMINATE_EXISTING)
 
 
 @answers("start", "CONFLICT")

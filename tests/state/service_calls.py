@@ -10,8 +10,6 @@ from tests.state.calls import (
     RUN_KEYS,
     STEP_HASH,
     STEP_ID,
-    STEP_KEYS,
-    STEP_REFUSALS,
     STREAM,
     Case,
     K,
@@ -26,6 +24,8 @@ from askel import (
     RunNotFoundError,
     SerializedError,
     StepConflictError,
+    StepNotFoundError,
+    StepNotFoundError,
     StepStatus,
 )
 from askel.state import Renewed, Scripts, renew_call, renewed
@@ -36,8 +36,150 @@ async def _renew(stub: StubConnection) -> Any:
     return renewed(await Scripts(stub).run(*call))
 
 
+async def _transaction(stub: StubConnection) -> Any:
+    async with service(stub).transaction("r") as tx:
+        tx.set_step_running(STEP_ID)
+        tx.update_run_state("v", 1)
+
+
 async def _lock(stub: StubConnection, *, wait: float = 0) -> Any:
     async with service(stub).run_lock("r", wait=wait) as lock:
+        return lock.fence
+
+
+APPLY_KEYS = {
+    **RUN_KEYS,
+    "commands": K.commands_default,
+    "events": K.events,
+    "runs": K.runs,
+    "steps": K.steps("r"),
+    "state": K.run_state("r"),
+}
+
+
+def apply(
+    drive: Any,
+    *words: Any,
+    id: str,
+    never: tuple[str, ...] = (),
+    steps: int = 1,
+    nonce: str = "",
+    answers: Any = (),
+    missing: type[Exception] = RunNotFoundError,
+) -> Case:
+    """Return the case of a list of changes; *words* are their records.
+
+    Args:
+        drive: Makes the call.
+        words: What it sends.
+        id: Its name.
+        never: The answers that the script has for other kinds of changes only.
+        steps: How many steps it is about.
+        nonce: That of a transaction.
+        answers: Where they differ from those of the others.
+        missing: What is raised where there is no such run.
+    """
+    answers = {**dict(answers), **dict.fromkeys(never, ([1], AssertionError))}
+    refusals: dict[str, tuple[list[Any], Any]] = {
+        "NOTFOUND": ([0], missing),
+        "CONFLICT": ([1], StepConflictError),
+        "ILLEGAL": ([1, b"failed"], IllegalTransitionError),
+        "TERMINAL": ([1, b"completed"], IllegalTransitionError),
+        "SPENT": ([1, 3], IllegalTransitionError),
+        "LOCKLOST": ([], LockLostError),
+    }
+    return Case(
+        "apply",
+        drive,
+        {**APPLY_KEYS, "step...": [K.step("r", "s")] * steps},
+        {"holder": "", "offset": 11, "run_id": "r", "nonce": nonce, "change...": [*words]},
+        {**refusals, "OK": ([b"", b"1000", b""], None), "ALREADY": ([b"ALREADY"], None), **answers},
+        id=f"apply {id}",
+    )
+
+
+OF_A_STEP: dict[str, Any] = {"missing": StepNotFoundError}
+APPLY = [
+    apply(
+        lambda s: service(s).update_run_status("r", "failed", error=SerializedError("no")),
+        *("status", ",running,suspended,stalled,", "failed", b"", b'{"message":"no"}'),
+        steps=0,
+        never=("CONFLICT", "SPENT"),
+        id="a status",
+    ),
+    apply(
+        lambda s: service(s).update_run_state("r", "v", [1]),
+        *("set", "v", b"[1]"),
+        steps=0,
+        never=("CONFLICT", "SPENT", "ILLEGAL"),
+        id="a variable",
+    ),
+    apply(
+        lambda s: service(s).insert_step_state(
+            "r", "s", "f", 1, {"retries": 2, "retry_delay": "5s"}, "before"
+        ),
+        *("insert", 10, "s", "r:s:suffix1", "f", b"1", 2, "5s", "before"),
+        answers={
+            "OK": ([b"", b"1000", b""], StepStatus.PENDING),
+            "ALREADY": ([STEP_HASH], StepStatus.PENDING),
+        },
+        never=("SPENT", "ILLEGAL"),
+        id="an insertion",
+    ),
+    apply(
+        lambda s: service(s).set_step_running(STEP_ID),
+        *("move", 10, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
+        never=("CONFLICT", "SPENT"),
+        **OF_A_STEP,
+        id="a move",
+    ),
+    apply(
+        lambda s: service(s).set_step_result(STEP_ID, {}),
+        *("finish", 10, "s", STEP_ID, ",pending,scheduled,running,suspended,"),
+        *("succeeded", "result", b"{}"),
+        never=("SPENT",),
+        **OF_A_STEP,
+        id="an outcome",
+    ),
+    apply(
+        lambda s: service(s).create_retry_attempt(STEP_ID, "running"),
+        *("retry", 10, "s", STEP_ID, "running", "nonce1"),
+        answers={
+            "OK": ([b"", b"1000", STEP_HASH], StepStatus.PENDING),
+            "ALREADY": ([STEP_HASH], StepStatus.PENDING),
+        },
+        never=("CONFLICT",),
+        **OF_A_STEP,
+        id="an attempt",
+    ),
+    apply(
+        lambda s: service(s).set_branch_taken(STEP_ID, "left"),
+        *("note", 10, "s", STEP_ID, "branchTaken", "left"),
+        never=("CONFLICT", "SPENT", "ILLEGAL"),
+        **OF_A_STEP,
+        id="a branch",
+    ),
+    apply(
+        lambda s: service(s).set_step_child_run_id(STEP_ID, "child"),
+        *("note", 10, "s", STEP_ID, "childRunId", "child"),
+        never=("CONFLICT", "SPENT", "ILLEGAL"),
+        **OF_A_STEP,
+        id="a child",
+    ),
+    apply(
+        _transaction,
+        *("move", 10, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
+        *("set", "v", b"1"),
+        nonce="suffix1",
+        answers={"OK": ([b"", b"1000", b"", b""], None)},
+        never=("CONFLICT", "SPENT"),
+        id="a transaction",
+    ),
+]
+
+
+async def _step_lock(stub: StubConnection) -> Any:
+    async with service(stub).step_lock("r", "s", wait=0) as lock:
         return lock.fence
 
 
@@ -52,9 +194,27 @@ SERVICE = [
     Case(
         "acquire_lock",
         _lock,
-        {name: RUN_KEYS[name] for name in ("run", "ctl", "lock")},
+        {"locked": K.run("r"), "ctl": K.ctl("r"), "lock": K.lock("r")},
         {"holder": "nonce1", "lease_ms": 30_000, "longest_ms": 60_000},
-        {"OK": ([7], 7), "BUSY": ([9], LockNotAcquiredError), "NOTFOUND": ([], RunNotFoundError)},
+        {
+            "OK": ([7], 7),
+            "BUSY": ([9], LockNotAcquiredError),
+            "NOTFOUND": ([], RunNotFoundError),
+            "RELEASED": ([], LockLostError),
+        },
+    ),
+    Case(
+        "acquire_lock",
+        _step_lock,
+        {"locked": K.step("r", "s"), "ctl": K.ctl("r"), "lock": K.step_lock("r", "s")},
+        {"holder": "nonce1", "lease_ms": 30_000, "longest_ms": 60_000},
+        {
+            "OK": ([7], 7),
+            "BUSY": ([9], LockNotAcquiredError),
+            "NOTFOUND": ([], StepNotFoundError),
+            "RELEASED": ([], LockLostError),
+        },
+        id="acquire_lock of a step",
     ),
     Case(
         "create_run",
@@ -67,12 +227,14 @@ SERVICE = [
             wire=1,
             deterministic=True,
             planned_steps=[],
+            if_exists="terminate-existing",
         ),
         {
             **RUN_KEYS,
             "events": K.events,
             "runs": K.runs,
             "stream": K.commands_default,
+            "stem...": K.stems(),
         },
         {
             "offset": 11,
@@ -84,6 +246,8 @@ SERVICE = [
             "group": "askeld",
             "entry": "",
             "body": '"t":"run","status":"running","workflow":"w"',
+            "nonce": "suffix1",
+            "policy": "terminate-existing",
             "field...": [
                 "inline",
                 "true",
@@ -102,125 +266,8 @@ SERVICE = [
             "EXISTS": ([], RunExistsError),
             "CONFLICT": ([], RunExistsError),
             "GONE": ([], RunExistsError),
+            "BUSY": ([9], LockNotAcquiredError),
         },
     ),
-    Case(
-        "update_run",
-        lambda s: service(s).update_run_status(
-            "r", "failed", output=1, error=SerializedError("no")
-        ),
-        {
-            **RUN_KEYS,
-            "commands": K.commands_default,
-            "events": K.events,
-            "runs": K.runs,
-        },
-        {
-            "holder": "",
-            "offset": 11,
-            "run_id": "r",
-            "allowed": ",running,suspended,stalled,",
-            "target": "failed",
-            "output": b"1",
-            "error": b'{"message":"no"}',
-            "body": '"t":"run","status":"failed","output":1,"error":{"message":"no"}',
-        },
-        {
-            "OK": ([b""], None),
-            "ALREADY": ([b"failed"], None),
-            "ILLEGAL": ([b"completed"], IllegalTransitionError),
-            "NOTFOUND": ([], RunNotFoundError),
-            "LOCKLOST": ([], LockLostError),
-        },
-    ),
-    Case(
-        "insert_step",
-        lambda s: service(s).insert_step_state(
-            "r", "s", "f", 1, {"retries": 2, "retry_delay": "5s"}, "before"
-        ),
-        {**STEP_KEYS, "steps": K.steps("r")},
-        {
-            "holder": "",
-            "offset": 11,
-            "step_name": "s",
-            "rpc_name": "f",
-            "body": '"t":"step","name":"s","status":"pending","attempt":1,"rpc":"f"',
-            "field...": [
-                "stepId",
-                "r:s:suffix1",
-                "data",
-                b"1",
-                "rpcName",
-                "f",
-                "retries",
-                2,
-                "retryDelay",
-                "5s",
-                "fromStepName",
-                "before",
-            ],
-        },
-        {
-            "OK": ([STEP_HASH], StepStatus.PENDING),
-            "EXISTS": ([STEP_HASH], StepStatus.PENDING),
-            "CONFLICT": ([], StepConflictError),
-            "NOTFOUND": ([], RunNotFoundError),
-            "TERMINAL": ([b"completed"], IllegalTransitionError),
-            "LOCKLOST": ([], LockLostError),
-        },
-    ),
-    Case(
-        "move_step",
-        lambda s: service(s).set_step_running(STEP_ID),
-        STEP_KEYS,
-        {
-            "holder": "",
-            "offset": 11,
-            "step_name": "s",
-            "step_id": STEP_ID,
-            "allowed": ",pending,scheduled,suspended,",
-            "target": "running",
-        },
-        {"OK": ([], None), "ALREADY": ([], None), **STEP_REFUSALS},
-    ),
-    Case(
-        "finish_step",
-        lambda s: service(s).set_step_result(STEP_ID, {}),
-        {**RUN_KEYS, "step": K.step("r", "s"), "commands": K.commands_default},
-        {
-            "holder": "",
-            "offset": 11,
-            "run_id": "r",
-            "step_name": "s",
-            "step_id": STEP_ID,
-            "allowed": ",pending,scheduled,running,suspended,",
-            "target": "succeeded",
-            "outcome": "result",
-            "json": b"{}",
-        },
-        {
-            "OK": ([b""], None),
-            "ALREADY": ([], None),
-            "CONFLICT": ([], StepConflictError),
-            **STEP_REFUSALS,
-        },
-    ),
-    Case(
-        "retry_step",
-        lambda s: service(s).create_retry_attempt(STEP_ID, "running"),
-        STEP_KEYS,
-        {
-            "holder": "",
-            "offset": 11,
-            "step_name": "s",
-            "step_id": STEP_ID,
-            "target": "running",
-            "nonce": "nonce1",
-        },
-        {
-            "OK": ([STEP_HASH], StepStatus.PENDING),
-            "SPENT": ([2], IllegalTransitionError),
-            **STEP_REFUSALS,
-        },
-    ),
+    *APPLY,
 ]

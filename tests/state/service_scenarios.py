@@ -3,7 +3,8 @@
 import pytest
 from tests.state.scenarios import answers
 
-from askel import ConflictError, LockLostError, NotFoundError
+from askel import ConflictError, LockLostError, LockNotAcquiredError, NotFoundError, RunLock
+from askel.state.runlock import _held
 
 
 def refused(call):
@@ -18,125 +19,125 @@ def refused(call):
 
 def robbed(w):
     """Return the service as it is under a lock that was taken away."""
-    w.service._holder = lambda run_id: "robbed"
+    _held.set({(id(w.service), "r"): RunLock("r", "robbed", 1)})
     return w.service
 
 
-@answers("update_run", "OK")
+@answers("apply status", "OK")
 async def _(w):
     await w.run()
     return lambda: w.service.update_run_status("r", "completed", output=1)
 
 
-@answers("update_run", "ALREADY")
+@answers("apply status", "ALREADY")
 async def _(w):
     await w.run()
     await w.service.update_run_status("r", "completed", output=1)
     return lambda: w.service.update_run_status("r", "completed")
 
 
-@answers("update_run", "ILLEGAL")
+@answers("apply status", "ILLEGAL")
 async def _(w):
     await w.run()
     await w.service.update_run_status("r", "completed", output=1)
     return refused(lambda: w.service.update_run_status("r", "completed", output=2))
 
 
-@answers("update_run", "NOTFOUND")
+@answers("apply status", "NOTFOUND")
 async def _(w):
     return refused(lambda: w.service.update_run_status("r", "completed"))
 
 
-@answers("update_run", "LOCKLOST")
+@answers("apply status", "LOCKLOST")
 async def _(w):
     await w.run()
     return refused(lambda: robbed(w).update_run_status("r", "completed"))
 
 
-@answers("insert_step", "OK")
+@answers("apply insert", "OK")
 async def _(w):
     await w.run()
     return lambda: w.service.insert_step_state("r", "s", "f", {"n": 1}, {"retries": 1}, "before")
 
 
-@answers("insert_step", "EXISTS")
+@answers("apply insert", "ALREADY")
 async def _(w):
     await w.step()
     return lambda: w.service.insert_step_state("r", "s", "f", {"n": 2})
 
 
-@answers("insert_step", "CONFLICT")
+@answers("apply insert", "CONFLICT")
 async def _(w):
     await w.step()
     return refused(lambda: w.service.insert_step_state("r", "s", "another"))
 
 
-@answers("insert_step", "NOTFOUND")
+@answers("apply insert", "NOTFOUND")
 async def _(w):
     return refused(lambda: w.service.insert_step_state("r", "s", "f"))
 
 
-@answers("insert_step", "TERMINAL")
+@answers("apply insert", "TERMINAL")
 async def _(w):
     await w.run()
     await w.service.update_run_status("r", "failed")
     return refused(lambda: w.service.insert_step_state("r", "s", "f"))
 
 
-@answers("insert_step", "LOCKLOST")
+@answers("apply insert", "LOCKLOST")
 async def _(w):
     await w.run()
     return refused(lambda: robbed(w).insert_step_state("r", "s", "f"))
 
 
-@answers("move_step", "OK")
+@answers("apply move", "OK")
 async def _(w):
     step_id = await w.step()
     return lambda: w.service.set_step_running(step_id)
 
 
-@answers("move_step", "ALREADY")
+@answers("apply move", "ALREADY")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_running(step_id)
     return lambda: w.service.set_step_running(step_id)
 
 
-@answers("move_step", "ILLEGAL")
+@answers("apply move", "ILLEGAL")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_running(step_id)
     return refused(lambda: w.service.set_step_scheduled(step_id))
 
 
-@answers("finish_step", "OK")
+@answers("apply finish", "OK")
 async def _(w):
     step_id = await w.step()
     return lambda: w.service.set_step_result(step_id, [1])
 
 
-@answers("finish_step", "ALREADY")
+@answers("apply finish", "ALREADY")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_result(step_id, [1])
     return lambda: w.service.set_step_result(step_id, [1])
 
 
-@answers("finish_step", "CONFLICT")
+@answers("apply finish", "CONFLICT")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_result(step_id, [1])
     return refused(lambda: w.service.set_step_result(step_id, [2]))
 
 
-@answers("finish_step", "ILLEGAL")
+@answers("apply finish", "ILLEGAL")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_result(step_id, [1])
     return refused(lambda: w.service.set_step_error(step_id, ValueError("late")))
 
 
-@answers("retry_step", "OK")
+@answers("apply retry", "OK")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_error(step_id, ValueError("no"))
@@ -144,23 +145,102 @@ async def _(w):
     return lambda: w.service.create_retry_attempt(step_id)
 
 
-@answers("retry_step", "ILLEGAL")
+@answers("apply retry", "ILLEGAL")
 async def _(w):
     step_id = await w.step()
     return refused(lambda: w.service.create_retry_attempt(step_id))
 
 
-@answers("retry_step", "SPENT")
+@answers("apply retry", "SPENT")
 async def _(w):
     step_id = await w.step(retries=0)
     await w.service.set_step_error(step_id, ValueError("no"))
     return refused(lambda: w.service.create_retry_attempt(step_id))
 
 
+@answers("apply set", "OK")
+async def _(w):
+    await w.run()
+    return lambda: w.service.update_run_state("r", "v", [1])
+
+
+@answers("apply set", "ALREADY")
+async def _(w):
+    await w.run()
+    await w.service.update_run_state("r", "v", [1])
+    return lambda: w.service.update_run_state("r", "v", [1])
+
+
+@answers("apply set", "TERMINAL")
+async def _(w):
+    await w.run()
+    await w.service.update_run_status("r", "failed")
+    return refused(lambda: w.service.update_run_state("r", "v", [1]))
+
+
+@answers("apply note", "OK")
+async def _(w):
+    step_id = await w.step()
+    return lambda: w.service.set_branch_taken(step_id, "left")
+
+
+@answers("apply note", "ALREADY")
+async def _(w):
+    step_id = await w.step()
+    await w.service.set_step_child_run_id(step_id, "child")
+    return lambda: w.service.set_step_child_run_id(step_id, "child")
+
+
+def transaction(w, step_id, result=1, status="completed"):
+    """Return a call that changes something of every kind, as the same copy each time."""
+    w.service.ids.suffix = lambda: "one call"
+
+    async def call():
+        async with w.service.transaction("r") as tx:
+            tx.set_branch_taken(step_id, "left")
+            tx.set_step_result(step_id, result)
+            other = tx.insert_step_state("other", "f").step_id
+            tx.set_step_running(other)
+            tx.set_step_error(other, ValueError("no"))
+            tx.create_retry_attempt(other, "running")
+            tx.set_step_result(other, 2)
+            tx.update_run_state("v", 3)
+            tx.update_run_status(status)
+
+    return call
+
+
+@answers("apply transaction", "OK")
+async def _(w):
+    return transaction(w, await w.step())
+
+
+@answers("apply transaction", "ALREADY")
+async def _(w):
+    step_id = await w.step()
+    await transaction(w, step_id)()
+    return transaction(w, step_id)
+
+
+@answers("apply transaction", "CONFLICT")
+async def _(w):
+    step_id = await w.step()
+    await w.service.set_step_result(step_id, "another")
+    return refused(transaction(w, step_id))
+
+
+@answers("apply transaction", "ILLEGAL")
+async def _(w):
+    step_id = await w.step()
+    await w.service.set_step_error(step_id, ValueError("no"))
+    return refused(transaction(w, step_id))
+
+
 METHODS = {
-    "move_step": lambda service, step_id: service.set_step_running(step_id),
-    "finish_step": lambda service, step_id: service.set_step_result(step_id, 1),
-    "retry_step": lambda service, step_id: service.create_retry_attempt(step_id),
+    "apply note": lambda service, step_id: service.set_branch_taken(step_id, "left"),
+    "apply move": lambda service, step_id: service.set_step_running(step_id),
+    "apply finish": lambda service, step_id: service.set_step_result(step_id, 1),
+    "apply retry": lambda service, step_id: service.create_retry_attempt(step_id),
 }
 
 
@@ -175,7 +255,7 @@ def for_each_method(script, method):
     @answers(script, "TERMINAL")
     async def _(w):
         step_id = await w.step()
-        if script == "retry_step":
+        if script == "apply retry":
             await w.service.set_step_error(step_id, ValueError("no"))
         await w.service.update_run_status("r", "cancelled")
         return refused(lambda: method(w.service, step_id))
@@ -188,6 +268,48 @@ def for_each_method(script, method):
 
 for name, one in METHODS.items():
     for_each_method(name, one)
+
+
+# Generations of a run.
+
+
+def created_anew(w, policy="terminate-existing"):
+    """Return the call that makes a new generation of run r, as the same copy each time."""
+    w.service.ids.suffix = lambda: "one call"
+    return lambda: w.service.create_run("w", {"n": 2}, run_id="r", if_exists=policy)
+
+
+@answers("create_run anew", "OK")
+async def _(w):
+    step_id = await w.step()
+    await w.service.set_step_running(step_id)
+    await w.service.update_run_state("r", "v", 1)
+    return created_anew(w)
+
+
+@answers("create_run after the end", "OK")
+async def _(w):
+    await w.service.set_step_result(await w.step(), 1)
+    await w.service.update_run_status("r", "completed")
+    return created_anew(w, "after-terminal")
+
+
+@answers("create_run after the end", "CONFLICT")
+async def _(w):
+    await w.step()
+    return refused(created_anew(w, "after-terminal"))
+
+
+@answers("create_run anew", "BUSY")
+async def _(w):
+    await w.step()
+    await w.hold_lock()
+
+    async def call():
+        with pytest.raises(LockNotAcquiredError):
+            await created_anew(w)()
+
+    return call
 
 
 # The run lock.
@@ -216,12 +338,21 @@ async def _(w):
     return acquire(w)
 
 
+@answers("acquire_lock", "RELEASED")
+async def _(w):
+    await w.run()
+    await acquire(w)()
+    await release(w)()
+    return acquire(w)
+
+
 def renew(w):
     return lambda: w.scripts.run("renew_lock", [w.keys.lock("r")], ["me", 9_000])
 
 
 def release(w):
-    return lambda: w.scripts.run("release_lock", [w.keys.lock("r")], ["me"])
+    keys = [w.keys.ctl("r"), w.keys.lock("r")]
+    return lambda: w.scripts.run("release_lock", keys, ["me"])
 
 
 @answers("renew_lock", "OK")

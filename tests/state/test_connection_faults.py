@@ -242,7 +242,7 @@ async def test_credentials_that_cannot_be_had_are_no_hang(server):
     )
 
     for _ in range(2):
-        with pytest.raises(StoreUnavailableError, match="the vault is sealed"):
+        with pytest.raises(StoreUnavailableError, match="the credential provider failed with"):
             await asyncio.wait_for(connection.send("PING"), 5)
     await connection.close()
 

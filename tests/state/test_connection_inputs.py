@@ -1,18 +1,20 @@
 """What a connection may be given as, and that no secret leaves it."""
 
 import asyncio
-import shutil
-import ssl
-import subprocess
+import socket
 import traceback
 
 import pytest
 import redis
 import redis.asyncio
+import redis.sentinel
 from redis.asyncio.sentinel import Sentinel
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from askel import InvalidOptionError, RedisWorkflowService, StoreUnavailableError
-from askel.state import ConnectionSettings, client_of, connect
+from askel.state import ConnectionSettings, connect
+from askel.state.addresses import read_connection
 from askeld.embedded import EmbeddedServer
 
 SECRET = "s3cret-w0rd"
@@ -76,47 +78,6 @@ async def test_unix_socket():
         assert await answer(connection) == b"PONG"
 
 
-@pytest.fixture(scope="module")
-def guarded():
-    """A server that wants a password, and one from a user of its own."""
-    with EmbeddedServer(port=0, options={"appendonly": "no", "requirepass": SECRET}) as server:
-        with redis.Redis.from_url(server.url) as client:
-            client.execute_command(
-                "ACL", "SETUSER", "ann", "on", f">{SECRET}", "~*", "+@all", "-ping"
-            )
-        yield server
-
-
-async def test_password_and_user(guarded):
-    at = f"127.0.0.1:{guarded.port}"
-    whoami = ("ACL", "WHOAMI")
-
-    assert await answer(connect(f"redis://:{SECRET}@{at}"), *whoami) == b"default"
-    assert await answer(connect(f"redis://ann:{SECRET}@{at}"), *whoami) == b"ann"
-    assert await answer(connect({"port": guarded.port, "password": SECRET}), *whoami) == b"default"
-
-
-async def test_credential_provider(guarded):
-    provider = redis.UsernamePasswordCredentialProvider("ann", SECRET)
-    connection = connect({"port": guarded.port, "credential_provider": provider})
-
-    assert await answer(connection, "ACL", "WHOAMI") == b"ann"
-
-
-@pytest.mark.parametrize(
-    ("login", "why"), [(":wr0ng@", "WRONGPASS"), ("bob:wr0ng@", "WRONGPASS"), ("", "NOAUTH")]
-)
-async def test_wrong_password_is_said_clearly_and_without_the_password(guarded, login, why):
-    connection = connect(f"redis://{login}127.0.0.1:{guarded.port}")
-
-    with pytest.raises(StoreUnavailableError) as caught:
-        await answer(connection)
-
-    shown = "".join(traceback.format_exception(caught.value))
-    assert f"cannot reach Redis at 127.0.0.1:{guarded.port}: {why}" in shown
-    assert "wr0ng" not in shown
-
-
 @pytest.mark.parametrize(
     "text", ["http://host", "localhost:6379", "", "redis://h:port", "redis://h:99999999"]
 )
@@ -141,11 +102,106 @@ async def test_unknown_options_are_refused_at_once(given):
     assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
-async def test_blocking_client_is_refused(options):
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("redis://h:1/one", "number of a database"),
+        ("redis://h:1/1/2", "number of a database"),
+        ("redis://h:1?db=x", "not understood"),
+        ({"db": "x"}, "number of a database"),
+        ({"db": -1}, "number of a database"),
+        ({"hosst": "x"}, r"there is no option hosst, did you mean host\?"),
+        ("redis://h:1?pasword_file=/x", "no option pasword_file, did you mean password_file"),
+        ({"nope": 1}, r"there is no option nope\)"),
+        ({"ssl_ca_certs": "/x"}, "ssl_ca_certs is given without ssl=True: nothing would be encr"),
+        ({"server_hostname": "x"}, "server_hostname is for TLS"),
+        ("redis://h:1?server_hostname=x", "server_hostname is for TLS"),
+        ("redis://h:1?ssl_cert_reqs=none", "no option ssl_cert_reqs"),
+        ("rediss://h:1?ssl_cert_reqs=perhaps", "not understood"),
+        ({"redis_connect_func": print}, "redis_connect_func cannot be honoured"),
+        ({"password": "x", "password_file": "/x"}, "password_file stands beside another password"),
+        ({"password_file": 7}, "password_file must be text"),
+        ({"protocol": 9}, "not understood"),
+        ("file://host/path", "file:///path"),
+        ("file:///does/not/exist", "cannot read /does/not/exist: No such file"),
+    ],
+)
+async def test_what_contradicts_itself_is_refused_with_what_is_wrong(given, said):
+    with pytest.raises(InvalidOptionError, match=said) as caught:
+        connect(given)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"protocol": 3},
+        {"decode_responses": True, "encoding": "latin-1"},
+        {"max_connections": 1, "single_connection_client": True},
+        {"retry": Retry(NoBackoff(), 9), "health_check_interval": 1},
+        {"socket_timeout": 0.000001},
+        {"socket_keepalive": True, "socket_keepalive_options": {}},
+        {"socket_keepalive": False},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+async def test_options_of_redis_py_that_mean_nothing_here_do_no_harm(server, options):
+    connection = connect({"host": server.host, "port": server.port, **options})
+    assert await answer(connection, "HGETALL", "none") == []
+
+
+async def test_keepalive_is_switched_on_as_the_settings_say(options):
+    for wanted in (True, False):
+        connection = connect({**options, "socket_keepalive": wanted})
+        await connection.send("PING")
+        sock = connection._link._transport.get_extra_info("socket")
+        assert bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)) is wanted
+        await connection.close()
+
+
+async def test_shorter_connect_timeout_is_honoured(options):
+    """A listener that accepts nothing any more: its backlog is full, or it never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        connection = connect(
+            {"port": silent.getsockname()[1], "socket_connect_timeout": 0.05}, timeout_s=30
+        )
+        with pytest.raises(StoreUnavailableError, match=r"localhost:\d+: no answer in time"):
+            await asyncio.wait_for(connection.send("PING"), 10)
+        await connection.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "shown"),
+    [
+        ("redis://no-such-host.invalid:6379", "no-such-host.invalid:6379"),
+        ("redis://[::1]:1", "[::1]:1"),
+    ],
+)
+async def test_host_that_cannot_be_found_or_reached_is_named(where, shown):
+    with pytest.raises(StoreUnavailableError) as caught:
+        await answer(connect(where))
+    assert str(caught.value).startswith(f"cannot reach Redis at {shown}: ")
+
+
+async def test_socket_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(StoreUnavailableError, match=f"at unix:{tmp_path}/none: .*No such file"):
+        await answer(connect(f"unix://{tmp_path}/none"))
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        redis.Redis(),
+        redis.sentinel.Sentinel([("127.0.0.1", 1)]),
+        redis.sentinel.Sentinel([("127.0.0.1", 1)]).master_for("primary"),
+    ],
+    ids=["client", "sentinel", "client of a sentinel"],
+)
+async def test_blocking_client_is_refused(client):
     with pytest.raises(
-        InvalidOptionError, match=r"blocking redis\.Redis client: give a redis\.asyncio"
+        InvalidOptionError, match=r"blocking redis\.\w+ client: give a redis\.asyncio"
     ):
-        connect(redis.Redis(**options))
+        connect(client)
 
 
 @pytest.mark.parametrize("given", [None, 7, b"redis://x", object(), ["redis://x"]])
@@ -154,20 +210,17 @@ async def test_other_things_are_refused(given):
         RedisWorkflowService(given)
 
 
-async def test_sentinel_client_is_refused_with_what_to_do(options):
-    sentinel = Sentinel([(options["host"], options["port"])])
+@pytest.mark.parametrize("kind", ["client of a sentinel", "sentinel", "cluster"])
+async def test_sentinel_and_cluster_clients_are_refused_with_what_to_do(kind):
+    sentinel = Sentinel([("127.0.0.1", 1)])
+    client = {
+        "client of a sentinel": lambda: sentinel.master_for("primary"),
+        "sentinel": lambda: sentinel,
+        "cluster": lambda: redis.asyncio.RedisCluster(host="127.0.0.1", port=1),
+    }[kind]()
 
-    with pytest.raises(
-        InvalidOptionError, match="Sentinel and Cluster clients are not supported yet"
-    ):
-        connect(sentinel.master_for("primary"))
-
-
-async def test_cluster_client_is_refused():
-    cluster = redis.asyncio.RedisCluster(host="127.0.0.1", port=1)
-
-    with pytest.raises(InvalidOptionError, match="RedisCluster is no Redis connection"):
-        connect(cluster)
+    with pytest.raises(InvalidOptionError, match="are not supported yet: give the primary's URL"):
+        connect(client)
 
 
 def test_no_secret_is_in_any_repr():
@@ -181,73 +234,9 @@ def test_no_secret_is_in_any_repr():
         repr(service),
         repr(service.connection),
         repr(service.scripts),
-        repr(ConnectionSettings(client_of(url).connection_pool)),
+        repr(ConnectionSettings(read_connection(url)[0])),
+        repr(read_connection(url)[1]),
     ]
 
     assert not [text for text in shown if SECRET in text]
     assert repr(connection) == "<MultiplexedConnection 127.0.0.1:1>"
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    """A certificate for 127.0.0.1, made by the openssl program."""
-    program = shutil.which("openssl")
-    if program is None:
-        pytest.skip("no openssl program to make a certificate with")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            program,
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=localhost",
-            "-addext",
-            "subjectAltName=IP:127.0.0.1",
-            "-keyout",
-            folder / "key",
-            "-out",
-            folder / "cert",
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return folder
-
-
-@pytest.fixture
-async def tls_port(server, certificate):
-    """The port of something that speaks TLS in front of the server."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate / "cert", certificate / "key")
-
-    async def pump(reader, writer):
-        while chunk := await reader.read(65_536):
-            writer.write(chunk)
-        writer.close()
-
-    async def serve(reader, writer):
-        upstream_reader, upstream_writer = await asyncio.open_connection(server.host, server.port)
-        await asyncio.gather(
-            pump(reader, upstream_writer), pump(upstream_reader, writer), return_exceptions=True
-        )
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    yield listener.sockets[0].getsockname()[1]
-    listener.close()
-
-
-async def test_tls_with_a_verified_certificate(tls_port, certificate):
-    url = f"rediss://127.0.0.1:{tls_port}?ssl_ca_certs={certificate / 'cert'}"
-
-    assert await answer(connect(url), "ECHO", "x" * 100_000) == b"x" * 100_000
-
-
-async def test_tls_with_a_certificate_that_nobody_vouches_for_is_unavailable(tls_port):
-    with pytest.raises(StoreUnavailableError, match=r"(?i)certificate"):
-        await answer(connect(f"rediss://127.0.0.1:{tls_port}"))

@@ -16,7 +16,8 @@ from askel import (
     RunNotFoundError,
     StoreReplyError,
 )
-from askel.state.runlock import RunLock
+from askel.state import load_scripts
+from askel.state.runlock import RunLock, holder_for
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -226,6 +227,7 @@ async def test_write_under_a_lost_lock_is_refused(  # noqa: PLR0917 - fixtures a
     assert await redis.get(keys.lock("r")) == (b"another" if taken else None)
 
 
+@pytest.mark.awaited_only
 async def test_body_is_cancelled_when_the_lock_is_lost(service, run, redis, keys):
     cancelled = []
 
@@ -235,7 +237,7 @@ async def test_body_is_cancelled_when_the_lock_is_lost(service, run, redis, keys
             await anyio.sleep(30)
         except anyio.get_cancelled_exc_class():
             with pytest.raises(LockLostError):
-                service._holder("r")
+                holder_for(service, "r")
             cancelled.append(True)
             raise
 
@@ -245,6 +247,7 @@ async def test_body_is_cancelled_when_the_lock_is_lost(service, run, redis, keys
     assert cancelled == [True]
 
 
+@pytest.mark.awaited_only
 async def test_lost_lock_is_told_even_if_the_body_swallows_the_cancellation(
     service, run, redis, keys
 ):
@@ -344,6 +347,7 @@ async def test_cancelled_caller_gives_the_lock_back(service, run, redis, keys):
     assert await redis.get(keys.lock("r")) is None
 
 
+@pytest.mark.awaited_only
 async def test_timeout_around_the_lock_is_the_callers(service, run, redis, keys):
     with anyio.move_on_after(0.05) as scope:
         async with service.run_lock("r"):
@@ -427,3 +431,46 @@ async def test_lock_is_the_one_that_the_node_system_takes(service, run, redis, k
 
     async with service.run_lock("r"):
         assert not await redis.set(keys.lock("r"), "a node process", nx=True, px=30_000)
+
+
+async def test_caller_cancelled_while_it_acquires_leaves_no_lock_behind(  # noqa: PLR0917 - fixtures are parameters
+    distant, service, run, proxy, redis, keys, monkeypatch
+):
+    monkeypatch.setattr("askel.state.runlock._RELEASE_S", 0.2)
+    await distant.get_run("r")
+    proxy.black_hole("to_client")
+
+    async def work():
+        async with distant.run_lock("r"):
+            pytest.fail("nothing was answered")
+
+    task = asyncio.create_task(work())
+    await wait_until(lambda: redis.get(keys.lock("r")))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await redis.get(keys.lock("r")) is None
+
+
+async def test_late_copy_of_an_acquisition_takes_nothing_after_the_release(
+    service, other, run, redis, keys
+):
+    names = [keys.run("r"), keys.ctl("r"), keys.lock("r")]
+    async with service.run_lock("r") as lock:
+        pass
+    async with other.run_lock("r"):
+        pass
+
+    sha = load_scripts()["acquire_lock"].sha
+    answer = await redis.evalsha(sha, 3, *names, lock.holder, 30_000, 60_000)
+
+    assert answer == [b"RELEASED"]
+    assert await redis.get(keys.lock("r")) is None
+
+
+async def test_release_of_a_deleted_run_brings_nothing_back(service, run, redis, keys, prefix):
+    async with service.run_lock("r"):
+        await redis.delete(keys.ctl("r"), keys.run("r"))
+
+    assert await redis.exists(keys.ctl("r"), keys.lock("r")) == 0

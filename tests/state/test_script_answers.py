@@ -8,7 +8,12 @@ import uuid
 import pytest
 from tests.helpers.narrow import NarrowConnection
 from tests.helpers.state import snapshot
-from tests.state import command_scenarios, service_scenarios
+from tests.state import (
+    command_scenarios,
+    keeping_scenarios,
+    read_scenarios,
+    service_scenarios,
+)
 from tests.state.scenarios import SCENARIOS
 from tests.state.world import World
 
@@ -26,22 +31,34 @@ SECOND = {
     "record": "GONE",
     "settle": "GONE",
     "create_run": "EXISTS",
+    "create_run anew": "OK",
+    "create_run after the end": "OK",
     "put_back": "GONE",
     "bury": "GONE",
     "begin": "OK",
     "complete": "ALREADY",
     "requeue": "LOST",
-    "insert_step": "EXISTS",
-    "move_step": "ALREADY",
-    "finish_step": "ALREADY",
-    "retry_step": "OK",
-    "update_run": "ALREADY",
+    "apply": "ALREADY",
     "acquire_lock": "OK",
     "release_lock": "LOST",
     "renew_lock": "OK",
     "due": "OK",
     "fire": "OK",
     "drop": "OK",
+    "read_run": "OK",
+    "read_steps": "OK",
+    "upsert_version": "ALREADY",
+    "move_version": "ALREADY",
+    "list_runs": "OK",
+    "delete_run": "ALREADY",
+    "erase_orphan": "OK",
+    "set_retention": "ALREADY",
+    "expired": "OK",
+    "measure_runs": "OK",
+    "index_runs": "OK",
+    "index_steps": "OK",
+    "prune_index": "OK",
+    "prune_workflows": "OK",
     "forget_consumer": "OK",
     "renew": None,
     "poison": "GONE",
@@ -63,8 +80,10 @@ SETTLES = {
 }
 
 
-assert command_scenarios  # both are imported for what they register
+assert command_scenarios  # all are imported for what they register
 assert service_scenarios
+assert read_scenarios
+assert keeping_scenarios
 
 
 @pytest.fixture
@@ -91,20 +110,25 @@ async def test_script_that_touches_a_key_it_was_not_given_is_refused(narrow, key
         await narrow.send("EVALSHA", sha, 1, keys.run("r"), keys.ctl("r"))
 
 
-@pytest.mark.parametrize(
-    ("script", "word"), [(s.name, w) for s in load_scripts().values() for w in s.answers]
-)
-async def test_answer(world, keys, script, word):
-    call = await SCENARIOS[script, word](world)
+def test_every_answer_of_every_script_has_a_scenario():
+    arranged = {(name.split()[0], word) for name, word in SCENARIOS}
+    assert arranged == {(s.name, word) for s in load_scripts().values() for word in s.answers}
+
+
+@pytest.mark.parametrize(("name", "word"), SCENARIOS)
+async def test_answer(world, keys, name, word):
+    script = name.split()[0]
+    second = SECOND[name if name in SECOND else script]
+    call = await SCENARIOS[name, word](world)
     before = await snapshot(world.redis, keys.prefix)
 
     await call()
 
     after = await snapshot(world.redis, keys.prefix)
     assert world.heard == word
-    if word == "OK" and SECOND[script] is not None:
+    if word == "OK" and second is not None:
         await call()
-        assert world.heard == SECOND[script]
+        assert world.heard == second
         assert await snapshot(world.redis, keys.prefix) == after
     elif word != "OK" and (script, word) not in SETTLES:
         assert after == before

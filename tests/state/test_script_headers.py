@@ -18,12 +18,14 @@ from tests.state.calls import (
     caller,
     service,
 )
+from tests.state.keeping_calls import KEEPING
+from tests.state.read_calls import READS
 from tests.state.service_calls import SERVICE
 
 from askel import LockLostError, StepState
 from askel.state import Activations, Scripts, Timers, load_scripts
 
-CASES = [*PROTOCOL, *SERVICE]
+CASES = [*PROTOCOL, *SERVICE, *READS, *KEEPING]
 ROOT = Path(__file__).resolve().parents[2]
 # Called by the daemon alone, and looked at there: see test_calls_with_literal_arguments.
 DAEMON_ONLY = {"forget_consumer"}
@@ -308,7 +310,7 @@ async def test_release_lock_sends_what_its_header_names_and_takes_both_answers()
         async with service(stub).run_lock("r") as lock:
             pass
         call = stub.call("release_lock")
-        assert by_name(script.keys, call.keys) == {"lock": K.lock("r")}
+        assert by_name(script.keys, call.keys) == {"ctl": K.ctl("r"), "lock": K.lock("r")}
         assert by_name(script.args, call.args) == {"holder": lock.holder}
 
 

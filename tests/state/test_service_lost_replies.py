@@ -16,17 +16,31 @@ async def failed(service, step_id):
     await service.set_step_error(step_id, ValueError("no"))
 
 
+async def transaction(service, step_id):
+    async with service.transaction("r") as tx:
+        tx.set_step_running(step_id)
+        other = tx.insert_step_state("other", "f").step_id
+        tx.set_step_result(other, 1)
+        tx.update_run_state("v", 1)
+
+
+#: How many entries of the history a write makes, where it is not one.
+ENTRIES = {"transaction": 4}
 WRITES = {
     "create_run": lambda s, _: s.create_run("w", {"n": 1}, run_id="new"),
     "create_run without an id": lambda s, _: s.create_run("w"),
-    "update_run": lambda s, _: s.update_run_status("r", "completed", output=1),
-    "insert_step": lambda s, _: s.insert_step_state("r", "another", "f", 1),
-    "move_step to scheduled": lambda s, i: s.set_step_scheduled(i),
-    "move_step to running": lambda s, i: s.set_step_running(i),
-    "finish_step with a result": lambda s, i: s.set_step_result(i, {"ok": 1}),
-    "finish_step with an error": failed,
-    "retry_step pending": lambda s, i: s.create_retry_attempt(i),
-    "retry_step running": lambda s, i: s.create_retry_attempt(i, "running"),
+    "status": lambda s, _: s.update_run_status("r", "completed", output=1),
+    "insertion": lambda s, _: s.insert_step_state("r", "another", "f", 1),
+    "move to scheduled": lambda s, i: s.set_step_scheduled(i),
+    "move to running": lambda s, i: s.set_step_running(i),
+    "result": lambda s, i: s.set_step_result(i, {"ok": 1}),
+    "error": failed,
+    "variable": lambda s, _: s.update_run_state("r", "v", 1),
+    "branch": lambda s, i: s.set_branch_taken(i, "left"),
+    "child": lambda s, i: s.set_step_child_run_id(i, "child"),
+    "transaction": transaction,
+    "retry pending": lambda s, i: s.create_retry_attempt(i),
+    "retry running": lambda s, i: s.create_retry_attempt(i, "running"),
 }
 each_write = pytest.mark.parametrize("write", WRITES)
 
@@ -38,7 +52,7 @@ async def arranged(distant, redis, request):
         await redis.script_load(script.body)
     await distant.create_run("w", run_id="r")
     step = await distant.insert_step_state("r", "s", "f")
-    if request.node.callspec.params["write"].startswith("retry_step"):
+    if request.node.callspec.params["write"].startswith("retry"):
         await failed(distant, step.step_id)
     return step.step_id
 
@@ -50,7 +64,8 @@ async def lengths(redis, prefix):
 
 
 def sha(write):
-    return load_scripts()[write.split()[0]].sha.encode()
+    word = write.split()[0]
+    return load_scripts()[word if word.endswith(("_run", "_lock")) else "apply"].sha.encode()
 
 
 @each_write
@@ -66,12 +81,10 @@ async def test_write_lands_once_whatever_was_lost(  # noqa: PLR0917 - fixtures a
 
     after = await lengths(redis, prefix)
     assert (rule.hits, proxy.names.count("EVALSHA")) == (1, 2)
-    assert sum(after.values()) == sum(before.values()) + 1
+    assert sum(after.values()) == sum(before.values()) + ENTRIES.get(write, 1)
     if write.startswith("create_run"):
         assert await redis.zscore(keys.runs, returned) is not None
-    assert await redis.xlen(keys.events) == await redis.zcard(keys.runs) + write.startswith(
-        "update"
-    )
+    assert await redis.xlen(keys.events) == await redis.zcard(keys.runs) + (write == "status")
 
 
 @each_write
@@ -84,7 +97,9 @@ async def test_write_lands_once_after_many_lost_replies(
     await WRITES[write](distant, arranged)
 
     assert rule.hits == 4
-    assert sum((await lengths(redis, prefix)).values()) == sum(before.values()) + 1
+    assert sum((await lengths(redis, prefix)).values()) == sum(before.values()) + ENTRIES.get(
+        write, 1
+    )
 
 
 @each_write
@@ -95,13 +110,15 @@ async def test_second_identical_call_after_a_lost_reply_finds_the_state_of_the_f
     await WRITES[write](distant, arranged)
     before = await snapshot(redis, prefix)
 
-    if write in {"create_run", "create_run without an id"} or write.startswith("retry_step"):
+    if write in {"create_run", "create_run without an id"} or write.startswith(
+        ("retry", "transaction")
+    ):
         return  # a second call asks for a second thing, as tested elsewhere
     await WRITES[write](service, arranged)
     assert await snapshot(redis, prefix) == before
 
 
-@pytest.mark.parametrize("write", ["update_run"])
+@pytest.mark.parametrize("write", ["status"])
 async def test_without_patience_the_outcome_is_said_to_be_unknown(
     proxy, arranged, prefix, redis, keys, write
 ):
@@ -115,7 +132,7 @@ async def test_without_patience_the_outcome_is_said_to_be_unknown(
     await service.close()
 
 
-@pytest.mark.parametrize("write", ["update_run"])
+@pytest.mark.parametrize("write", ["status"])
 async def test_call_on_a_server_that_stays_away_fails_when_patience_ends(
     proxy, arranged, prefix, redis, keys, write
 ):
@@ -129,7 +146,7 @@ async def test_call_on_a_server_that_stays_away_fails_when_patience_ends(
     await service.close()
 
 
-@pytest.mark.parametrize("write", ["update_run"])
+@pytest.mark.parametrize("write", ["status"])
 async def test_call_outlasts_a_server_that_is_away_for_a_moment(
     proxy, arranged, distant, redis, keys, write
 ):
@@ -144,7 +161,7 @@ async def test_call_outlasts_a_server_that_is_away_for_a_moment(
     assert await redis.hget(keys.run("r"), "status") == b"completed"
 
 
-@pytest.mark.parametrize("write", ["update_run"])
+@pytest.mark.parametrize("write", ["status"])
 async def test_cancelled_call_never_disturbs_the_next(distant, arranged, proxy, redis, keys, write):
     proxy.delay_replies(0.05, sha(write))
     call = asyncio.create_task(WRITES[write](distant, arranged))

@@ -93,6 +93,7 @@ async def test_hash_has_the_documented_fields(service, redis, keys):
     fields = await redis.hgetall(keys.run("r"))
     at = fields.pop(b"createdAt")
     updated = fields.pop(b"updatedAt")
+    assert len(fields.pop(b"nonce")) == 8  # of the call that named the run
     assert at.isdigit()
     assert int(updated) >= int(at)
     assert fields == {
@@ -236,7 +237,7 @@ async def test_same_outcome_again_changes_nothing_and_another_is_refused(service
     await service.update_run_status("r", RunStatus.COMPLETED)
     with pytest.raises(IllegalTransitionError):
         await service.update_run_status("r", "completed", output={"a": [2.0]})
-    with pytest.raises(IllegalTransitionError):
+    with pytest.raises(InvalidOptionError, match="a completed run has no error"):
         await service.update_run_status("r", "completed", error=ValueError("x"))
     assert await snapshot(redis, prefix) == before
 

@@ -14,6 +14,7 @@ from askel.state import (
     Attempts,
     Connection,
     Entry,
+    IfExists,
     Keys,
     Recording,
     Scripts,
@@ -106,12 +107,23 @@ class World:
         assert isinstance(answer, Activated)
         return entry
 
+    async def begun_run(self) -> Entry:
+        """Start a run, with one step that its owner executes; return its token."""
+        entry = await self.started()
+        await self.turn(entry, decisions=[begins("s")])
+        return entry
+
     async def start(
-        self, entry: Entry, run_id: str = "r", owner: str = "own", workflow: str = "w"
+        self,
+        entry: Entry,
+        run_id: str = "r",
+        owner: str = "own",
+        workflow: str = "w",
+        policy: IfExists = IfExists.REJECT,
     ) -> Any:
         """Call START."""
         return await self.activations.start(
-            entry, owner, run_id, workflow, b"{}", started_body(workflow)
+            entry, owner, run_id, workflow, b"{}", started_body(workflow), policy=policy
         )
 
     async def turn(self, entry: Entry | None, number: int = 0, seen: int = 1, **parts: Any) -> Any:

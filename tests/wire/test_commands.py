@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from askel import IfExists
 from askel.state import run_id_of_command
 from askel.wire import (
     Command,
@@ -46,7 +47,8 @@ FIELDS = {
     "workflow": NAMES,
     "run_id": RUN_IDS,
     "queue": st.just("") | RUN_IDS,
-    "if_exists": st.sampled_from(["reject", "return"]),
+    "if_exists": st.sampled_from(list(IfExists)).map(str),
+    "born": st.just("") | st.integers(0, 2**53).map(str),
     "reason": TEXTS,
     "name": NAMES,
     "decided_by": TEXTS,

@@ -32,10 +32,7 @@ def test_first_turn_begins_the_first_step():
     fields = dict(zip(decision.fields[::2], decision.fields[1::2], strict=True))
     assert fields.pop("stepId").startswith("r:first:")
     assert fields == {"data": b"1", "rpcName": "work", "retries": 1, "retryDelay": "5s"}
-    assert (
-        decision.body
-        == '"t":"step","name":"first","status":"running","attempt":1,"rpc":"work","seen":1'
-    )
+    assert decision.body == '"t":"step","name":"first","status":"running","rpc":"work","seen":1'
 
 
 def test_attempts_are_executed_when_their_beginning_has_landed():
@@ -156,7 +153,7 @@ def test_failed_attempt_waits_for_its_delay_in_the_same_turn():
     queue, words = decode_timer(decision.timer)
     assert (queue, words) == (
         "",
-        encode_command(TimerFire(run_id="r", step_name="first", attempt=2)),
+        encode_command(TimerFire(run_id="r", step_name="first", attempt=2, born="1000")),
     )
     assert landed(active, turn) == []
     assert active.next_turn() is None
@@ -272,6 +269,7 @@ def test_step_for_a_queue_is_sent_and_left_alone():
         retries=2,
         retry_delay="3s",
         timeout="1min",
+        born="1000",
     )
     assert landed(active, turn) == []
     assert active.next_turn() is None

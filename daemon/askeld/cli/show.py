@@ -52,18 +52,19 @@ async def _list(options: argparse.Namespace) -> int:
     if options.json:
         print_json(page)
         return Exit.OK
-    if not page.runs:
-        print("no runs")  # noqa: T201
-        return Exit.OK
     rows = [
         (run.id, run.workflow, str(run.status), date_time(run.created_at), shown(run.input))
         for run in page.runs
     ]
-    print_table(("RUN", "WORKFLOW", "STATUS", "CREATED (UTC)", "INPUT"), rows, crop=True)
+    if rows:
+        print_table(("RUN", "WORKFLOW", "STATUS", "CREATED (UTC)", "INPUT"), rows, crop=True)
+    elif not page.cursor and not page.unreadable:
+        print("no runs")  # noqa: T201
     if page.cursor:
         sys.stderr.write(f"more: {_next_page(options, page.cursor)}\n")
     if page.unreadable:
-        sys.stderr.write(f"not shown, their records are damaged: {', '.join(page.unreadable)}\n")
+        names = one_line(", ".join(page.unreadable))
+        sys.stderr.write(f"not shown, their records are damaged: {names}\n")
     return Exit.OK
 
 

@@ -11,6 +11,7 @@ import anyio
 
 from askel import (
     Client,
+    IfExists,
     InvalidOptionError,
     RunExistsError,
     RunFailedError,
@@ -20,6 +21,7 @@ from askel import (
 )
 from askel.wire import CommandError, decode_command
 from askeld.cli.arguments import (
+    SHOWN,
     add_redis_options,
     duration_argument,
     json_argument,
@@ -75,8 +77,9 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
         parser.add_argument(
             "--if-exists",
             default="reject",
-            choices=["reject", "return"],
-            help="what to do if the run id is taken: refuse (the default), or take it for the same",
+            choices=list(IfExists),
+            help="what to do if the run id is taken: refuse (the default), take it for the same, "
+            "begin its next generation once it has ended, or cancel it and begin the next",
         )
     if verb == "run":
         parser.add_argument("--timeout", metavar="TIME", help="give up waiting after this time")
@@ -89,7 +92,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 async def _start(options: argparse.Namespace) -> int:
     value = json_argument(options.input)
-    async with Client(required_url(options), options.prefix) as client:
+    async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
         if options.if_exists == "reject":
             await _refuse_taken(client, options.run_id)
         handle = await client.start(
@@ -109,7 +112,7 @@ async def _run(options: argparse.Namespace) -> int:
     timeout = options.timeout and duration_argument("--timeout", options.timeout) / 1_000
     if options.app:
         return await _run_here(options, value)
-    async with Client(required_url(options), options.prefix) as client:
+    async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
         await _refuse_taken(client, options.run_id)
         handle = await client.start(options.workflow, value, run_id=options.run_id)
         if not options.json:
@@ -188,7 +191,7 @@ async def _send(options: argparse.Namespace) -> int:
         command = decode_command(flat)
     except CommandError as error:
         raise InvalidOptionError(error.detail) from error
-    async with Client(required_url(options), options.prefix) as client:
+    async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
         entry = await client.send(command, options.queue)
     print_json({"entry": entry}) if options.json else print(entry)  # noqa: T201
     return Exit.OK

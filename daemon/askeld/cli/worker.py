@@ -16,6 +16,7 @@ import anyio
 import structlog
 
 from askel import App, AskelError, InvalidOptionError
+from askel.state import check_compat
 from askel.workflow import THREAD_NAME
 from askeld.cli.arguments import (
     add_redis_options,
@@ -46,6 +47,7 @@ _DURATIONS = {
     "linger": ("linger_ms", "how long a waiting run is kept in memory (10s)"),
     "drain-timeout": ("drain_ms", "how long running steps may take at the end (25s)"),
     "unknown-after": ("unknown_after_ms", "give up on a name no worker has (10min)"),
+    "retention-every": ("retention_ms", "how often retention policies are applied (30s)"),
     "not-found-after": ("not_found_after_ms", "give up on a run that is not there (25s)"),
 }
 _COUNTS = {
@@ -81,6 +83,11 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", metavar="TIME", help=f"{line} [{_variable(name)}]")
     parser.add_argument("--log-level", choices=_LEVELS, help="what to log (info) [ASKEL_LOG_LEVEL]")
     parser.add_argument(
+        "--compat",
+        metavar="SYSTEM",
+        help="pikku: share the prefix with Node services [ASKEL_COMPAT]",
+    )
+    parser.add_argument(
         "--allow-unsafe-redis", action="store_true", help="accept a Redis that evicts or is old"
     )
 
@@ -102,6 +109,7 @@ def config_from(options: argparse.Namespace, url: str, **defaults: int) -> Worke
             settings[field] = duration_argument(where, text)
     queues = options.queue or [q for q in os.environ.get("ASKEL_QUEUES", "").split(",") if q]
     settings["queues"] = ("", *queues)
+    settings["compat"] = _compat(*given(options, "compat"))
     settings["allow_unsafe"] = options.allow_unsafe_redis
     settings["clock_offset_ms"] = int(os.environ.get("ASKEL_CLOCK_OFFSET_MS", "0"))
     return WorkerConfig(**settings)  # type: ignore[arg-type]
@@ -113,6 +121,13 @@ def given(options: argparse.Namespace, name: str) -> tuple[str, str | None]:
     if value is not None:
         return f"--{name}", str(value)
     return _variable(name), os.environ.get(_variable(name)) or None
+
+
+def _compat(where: str, text: str | None) -> str | None:
+    try:
+        return check_compat(text)
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"{where}: {error}") from None
 
 
 def _count(where: str, text: str) -> int:

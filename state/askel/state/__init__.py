@@ -5,9 +5,12 @@ What is exported here is what daemons and engines build on; applications import 
 
 from askel.state import codec
 from askel.state.activations import Activations
+from askel.state.arguments import as_policy
 from askel.state.attempts import Attempts, Timers, renew_call, renewed
 from askel.state.caller import GROUP
+from askel.state.codec import AesGcm, Codec, PayloadTransform, Sealed, Zstd
 from askel.state.connection import Connection, MultiplexedConnection, connect
+from askel.state.graph_state import GraphState, StepInstance
 from askel.state.history import (
     HistoryEntry,
     decode_entries,
@@ -19,8 +22,10 @@ from askel.state.history import (
 )
 from askel.state.ids import IdSource, SystemIds, idempotency_key, run_id_of_command, run_id_of_entry
 from askel.state.keys import Keys
+from askel.state.mirror import RunMirror
 from askel.state.models import (
     UNSET,
+    IfExists,
     RunStatus,
     SerializedError,
     StepAttempt,
@@ -31,14 +36,29 @@ from askel.state.models import (
 )
 from askel.state.moves import TERMINAL
 from askel.state.nudging import owner_process, send_nudge
+from askel.state.pikku import check_compat
 from askel.state.queries import RunPage
 from askel.state.recording import Recording, create_call
 from askel.state.records import fields_of, read_run, read_step
+from askel.state.reindex import ReindexReport
+from askel.state.reports import RunStatusReport, StepReport, build_report
+from askel.state.retention import Retention, RetentionPolicy
 from askel.state.runlock import RunLock
 from askel.state.scripts import Script, Scripts, is_passing, load_scripts
 from askel.state.server import ServerFacts
 from askel.state.service import RedisWorkflowService
-from askel.state.settings import ConnectionSettings, client_of
+from askel.state.settings import ConnectionSettings
+from askel.state.sync_service import SyncRedisWorkflowService
+from askel.state.timeline import (
+    ApprovalAt,
+    RunStateAt,
+    RunTimeline,
+    SignalAt,
+    StepAt,
+    TimelineEvent,
+    build_timeline,
+    reconstruct_state_at,
+)
 from askel.state.turns import (
     Activated,
     Begun,
@@ -50,6 +70,7 @@ from askel.state.turns import (
     Turn,
     Turned,
 )
+from askel.state.versions import VersionStatus, WorkflowVersion
 
 __all__ = [
     "GROUP",
@@ -57,38 +78,64 @@ __all__ = [
     "UNSET",
     "Activated",
     "Activations",
+    "AesGcm",
+    "ApprovalAt",
     "Attempts",
     "Begun",
+    "Codec",
     "Connection",
     "ConnectionSettings",
     "Entry",
+    "GraphState",
     "HistoryEntry",
     "IdSource",
+    "IfExists",
     "Keys",
     "MultiplexedConnection",
+    "PayloadTransform",
     "Recording",
     "RedisWorkflowService",
     "Refusal",
+    "ReindexReport",
     "Renewed",
+    "Retention",
+    "RetentionPolicy",
     "RunLock",
+    "RunMirror",
     "RunPage",
+    "RunStateAt",
     "RunStatus",
+    "RunStatusReport",
+    "RunTimeline",
     "Script",
     "Scripts",
+    "Sealed",
     "SerializedError",
     "ServerFacts",
+    "SignalAt",
+    "StepAt",
     "StepAttempt",
     "StepDecision",
+    "StepInstance",
     "StepOptions",
+    "StepReport",
     "StepResult",
     "StepState",
     "StepStatus",
+    "SyncRedisWorkflowService",
     "SystemIds",
+    "TimelineEvent",
     "Timers",
     "Turn",
     "Turned",
+    "VersionStatus",
     "WorkflowRun",
-    "client_of",
+    "WorkflowVersion",
+    "Zstd",
+    "as_policy",
+    "build_report",
+    "build_timeline",
+    "check_compat",
     "codec",
     "connect",
     "create_call",
@@ -102,6 +149,7 @@ __all__ = [
     "quoted",
     "read_run",
     "read_step",
+    "reconstruct_state_at",
     "renew_call",
     "renewed",
     "run_id_of_command",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from askel.state.caller import GROUP, ProtocolCaller, Word, done, refusal
+from askel.state.models import IfExists
 from askel.state.turns import Activated, Answer, Entry, Refusal, Turn, Turned
 
 
@@ -10,7 +11,15 @@ class Activations(ProtocolCaller):
     """The scripts by which one activation at a time decides on a run."""
 
     async def start(
-        self, entry: Entry, owner: str, run_id: str, workflow: str, text: bytes, body: str
+        self,
+        entry: Entry,
+        owner: str,
+        run_id: str,
+        workflow: str,
+        text: bytes,
+        body: str,
+        *,
+        policy: IfExists = IfExists.REJECT,
     ) -> Activated | Refusal:
         """Create the run that *entry* starts, as its owner; or own it again after a crash.
 
@@ -24,6 +33,7 @@ class Activations(ProtocolCaller):
                 entry.stream,
                 k.events,
                 k.runs,
+                *(k.stems() if policy.replaces else ()),
             ],
             [
                 GROUP,
@@ -37,6 +47,7 @@ class Activations(ProtocolCaller):
                 workflow,
                 text,
                 body,
+                policy.value,
             ],
         )
         return _activated(answer, {"LOST", "GONE", "EXISTS", "CONFLICT", "POISON"})

@@ -18,7 +18,7 @@ from askel.errors import (
 )
 from askel.names import check_name, check_run_id
 from askel.state.codec import serialize_error
-from askel.state.models import RunStatus, SerializedError, StepOptions, StepStatus
+from askel.state.models import IfExists, RunStatus, SerializedError, StepOptions, StepStatus
 from askel.state.turns import Answer
 
 _Status = TypeVar("_Status", RunStatus, StepStatus)
@@ -30,6 +30,15 @@ def as_status(kind: type[_Status], status: str) -> _Status:
         return kind(status)
     except ValueError:
         msg = f"{status!r} is no status: use one of {', '.join(kind)}"
+        raise InvalidOptionError(msg) from None
+
+
+def as_policy(policy: str) -> IfExists:
+    """Return *policy* as a member, or raise InvalidOptionError."""
+    try:
+        return IfExists(policy)
+    except ValueError:
+        msg = f"if_exists={policy!r} is not known: use one of {', '.join(IfExists)}"
         raise InvalidOptionError(msg) from None
 
 

@@ -25,8 +25,9 @@ class Attempts(ProtocolCaller):
         data: bytes,
         retries: int,
         retry_delay: str,
+        born: str = "",
     ) -> Begun | Refusal:
-        """Begin an attempt of the step that *entry* names.
+        """Begin an attempt of the step that *entry* names, in the run created at *born* if given.
 
         Refused with LOST, NOTFOUND, TERMINAL, GONE, CONFLICT, SPENT (``detail``: the owner to
         nudge), SUSPENDED or BUSY.
@@ -54,6 +55,7 @@ class Attempts(ProtocolCaller):
                 data,
                 retries,
                 retry_delay,
+                born,
             ],
         )
         if answer[0] == b"OK":

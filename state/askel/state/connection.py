@@ -8,8 +8,9 @@ sends it twice.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import hiredis
@@ -19,13 +20,16 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from askel.errors import (
+    AskelError,
+    InvalidError,
     InvalidOptionError,
     ScriptMissingError,
     StoreReplyError,
     StoreUnavailableError,
     UnknownOutcomeError,
 )
-from askel.state.settings import ConnectionLike, ConnectionSettings, client_of
+from askel.state.addresses import NO_SENTINEL_OR_CLUSTER, ConnectionLike, read_connection
+from askel.state.settings import ConnectionSettings, reply_error
 
 #: Longest pause between two attempts to connect, in seconds.
 MAX_BACKOFF_S = 1.0
@@ -41,7 +45,8 @@ class Connection(Protocol):
 
         Awaiting raises StoreReplyError for an error reply, StoreUnavailableError when the command
         was not sent, UnknownOutcomeError when the connection broke (or the reply took too long)
-        after it was. Not awaiting, or cancelling, never disturbs the replies of others.
+        after it was, InvalidOptionError when a file that the settings name cannot be read. Not
+        awaiting, or cancelling, never disturbs the replies of others.
         """
 
     async def close(self) -> None:
@@ -55,20 +60,22 @@ def connect(
 
     A client whose connections are not sockets (a fake) is driven directly.
     """
-    client = client_of(connection)
-    pool = client.connection_pool
+    pool, own = read_connection(connection)
     if not pool.connection_class.__module__.startswith("redis."):
-        return ClientConnection(client)
+        return ClientConnection(pool)
     if not issubclass(
         pool.connection_class, aioredis.Connection | aioredis.UnixDomainSocketConnection
     ) or hasattr(pool, "get_master_address"):
-        msg = "Sentinel and Cluster clients are not supported yet: give the primary's URL"
-        raise InvalidOptionError(msg)
-    return MultiplexedConnection(ConnectionSettings(pool), timeout_s=timeout_s, name=name)
+        raise InvalidOptionError(NO_SENTINEL_OR_CLUSTER)
+    return MultiplexedConnection(ConnectionSettings(pool, own), timeout_s=timeout_s, name=name)
 
 
 class MultiplexedConnection:
-    """One socket for all tasks of one event loop; opened on first use, reopened after a loss."""
+    """One socket for all tasks of one event loop; opened on first use, reopened after a loss.
+
+    In a forked child, and for a new loop when the one before has ended, it opens a socket of its
+    own; a parent's is left alone.
+    """
 
     def __init__(
         self, settings: ConnectionSettings, *, timeout_s: float = 5.0, name: str | None = None
@@ -90,6 +97,9 @@ class MultiplexedConnection:
         self._opening: asyncio.Task[None] | None = None
         self._backoff_s = 0.0
         self._closed = False
+        self._pid = os.getpid()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inherited: list[_Link] = []  # kept, because to collect them would close them
         #: How often the connection was opened; the first time counts.
         self.connects = 0
 
@@ -100,10 +110,13 @@ class MultiplexedConnection:
     def send(self, *command: bytes | str | float) -> asyncio.Future[Any]:
         """Issue *command*; see ``Connection.send``."""
         packed = hiredis.pack_command(command)  # type: ignore[arg-type]  # its stub says 1-tuple
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop or self._pid != os.getpid():
+            self._move_to(loop)
         link = self._link
         if link is not None:
             return link.issue(packed)
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Any] = loop.create_future()
         if self._closed:
             future.set_exception(StoreUnavailableError("the connection is closed"))
             return future
@@ -114,6 +127,9 @@ class MultiplexedConnection:
 
     async def close(self) -> None:
         """Close the socket. Commands outstanding fail as unknown, later ones as not sent."""
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop or self._pid != os.getpid():
+            self._move_to(loop)
         self._closed = True
         if self._opening is not None:
             self._opening.cancel()
@@ -122,13 +138,13 @@ class MultiplexedConnection:
             link, self._link = self._link, None
             link.break_off("the connection was closed")
             await link.gone.wait()
-        self._fail_backlog("the connection was closed")
+        self._fail_backlog(lambda: StoreUnavailableError("the connection was closed"))
 
     async def _open(self) -> None:
         """Open the socket and log in; on failure fail who waits, and pause before the next try."""
         await asyncio.sleep(self._backoff_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(min(self._timeout_s, self._settings.connect_timeout_s)):
                 transport, link = await self._settings.open(lambda: _Link(self))
                 try:
                     await self._greet(link)  # type: ignore[arg-type]
@@ -136,9 +152,10 @@ class MultiplexedConnection:
                     transport.abort()
                     raise
         except Exception as error:  # noqa: BLE001 - also what credentials and names may raise
+            failed = error
             self._opening = None
             self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2 or _FIRST_BACKOFF_S)
-            self._fail_backlog(f"cannot reach Redis at {self._settings.where}: {_why(error)}")
+            self._fail_backlog(lambda: self._settings.failure(failed))
             return
         self._opening = None
         self._backoff_s = 0.0
@@ -151,21 +168,41 @@ class MultiplexedConnection:
                 link.issue(packed, future)  # type: ignore[attr-defined]
 
     async def _greet(self, link: _Link) -> None:
-        commands = self._settings.greeting()
+        commands = await self._settings.login()
         if self._name:
             commands.append(("CLIENT", "SETNAME", self._name))
+        commands.append(("PING",))
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-        replies = [link.issue(command) for command in packed]
-        replies.append(link.issue(hiredis.pack_command(("PING",))))
         # All are awaited, so that the failure of one leaves no other unheard.
-        answers = await asyncio.gather(*replies, return_exceptions=True)
-        for answer, command in zip(answers, [*commands, ("PING",)], strict=True):
+        answers = await asyncio.gather(*map(link.issue, packed), return_exceptions=True)
+        for answer, command in zip(answers, commands, strict=True):
             if isinstance(answer, StoreReplyError):
                 # A name that is refused, or a PING that may not be sent, make nothing useless.
-                if command[0] != "CLIENT" and answer.code not in {"NOPERM", "MISCONF"}:
-                    raise answer
-            elif isinstance(answer, BaseException):
+                if command[0] == "CLIENT" or (
+                    command[0] == "PING" and answer.code in {"NOPERM", "MISCONF"}
+                ):
+                    continue
+                raise self._settings.login_failure(command, answer)
+            if isinstance(answer, BaseException):
                 raise answer
+
+    def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Belong to *loop*, in this process; forget what a loop that ended, or a parent, opened.
+
+        Raises:
+            InvalidError: The loop that it belongs to is still in use.
+        """
+        forked, self._pid = self._pid != os.getpid(), os.getpid()
+        if not forked and self._loop is not None and not self._loop.is_closed():
+            msg = "this connection is in use by another event loop: make one for each loop"
+            raise InvalidError(msg)
+        link, self._link, self._opening = self._link, None, None
+        self._backlog = deque()
+        self._backoff_s = 0.0
+        self._loop = loop
+        if forked and link is not None:
+            link.leave_to_parent()
+            self._inherited.append(link)
 
     def lost(self, link: _Link) -> None:
         """Forget *link*, whose socket is gone; the next command opens another."""
@@ -173,16 +210,20 @@ class MultiplexedConnection:
             self._link = None
             self._backoff_s = _FIRST_BACKOFF_S
 
+    def uses(self, link: _Link) -> bool:
+        """Tell whether *link* is the open, logged in socket."""
+        return self._link is link
+
     @property
     def timeout_s(self) -> float:
         """Longest silence that is accepted while commands are outstanding, in seconds."""
         return self._timeout_s
 
-    def _fail_backlog(self, why: str) -> None:
+    def _fail_backlog(self, failure: Callable[[], AskelError]) -> None:
         while self._backlog:
             _, future = self._backlog.popleft()
             if not future.done():
-                future.set_exception(StoreUnavailableError(why))
+                future.set_exception(failure())
 
 
 class _Link(asyncio.Protocol):
@@ -226,6 +267,18 @@ class _Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def leave_to_parent(self) -> None:
+        """Let go of this process' copy of the socket, in a forked child; the parent's stays.
+
+        The number is kept busy, so that nothing that refers to it can ever close another file.
+        """
+        transport = self._transport
+        known = None if transport is None else transport.get_extra_info("socket")
+        if known is not None and known.fileno() >= 0:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.dup2(nothing, known.fileno())
+            os.close(nothing)
+
     def _flush(self) -> None:
         if self._out and not self._paused and self._transport is not None:
             out, self._out = self._out, []
@@ -254,10 +307,15 @@ class _Link(asyncio.Protocol):
                 future = waiting.popleft()
                 if future.done():
                     continue
-                if isinstance(reply, StoreReplyError):
-                    future.set_exception(reply)
-                else:
+                if not isinstance(reply, StoreReplyError):
                     future.set_result(reply)
+                elif reply.code == "NOAUTH" and self._owner.uses(self):
+                    # The login that was good has expired: the next command logs in anew.
+                    self.break_off("the login has expired")
+                    self._owner.lost(self)
+                    future.set_exception(StoreUnavailableError(self._why))
+                else:
+                    future.set_exception(reply)
         except (hiredis.HiredisError, IndexError):
             # Not RESP, or a reply nobody asked for: no later reply can be trusted either.
             self.break_off("Redis sent what is not a reply")
@@ -286,9 +344,9 @@ class _Link(asyncio.Protocol):
 class ClientConnection:
     """Drives a redis-py client directly, one connection a command; for fakes in tests."""
 
-    def __init__(self, client: aioredis.Redis) -> None:
-        """Use *client*, which stays the caller's."""
-        self._pool = client.connection_pool
+    def __init__(self, pool: aioredis.ConnectionPool) -> None:
+        """Use *pool*, which stays the caller's."""
+        self._pool = pool
 
     def send(self, *command: bytes | str | float) -> Awaitable[Any]:
         """Issue *command*; see ``Connection.send``. It is sent when awaited."""
@@ -317,7 +375,7 @@ class ClientConnection:
 def _reply_error(message: str) -> StoreReplyError:
     if message.startswith("NOSCRIPT"):
         return ScriptMissingError(message)
-    return StoreReplyError(message)
+    return reply_error(message)
 
 
 def _as_resp2(name: str, reply: Any) -> Any:
@@ -330,12 +388,5 @@ def _as_resp2(name: str, reply: Any) -> Any:
 
 def _with_code(error: ResponseError) -> str:
     """Return the text of *error* with the code that redis-py strips from it."""
-    if type(error).__name__ == "NoScriptError":
-        return f"NOSCRIPT {error}"
-    return str(error)
-
-
-def _why(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return str(error) or type(error).__name__
+    code = {"NoScriptError": "NOSCRIPT ", "NoPermissionError": "NOPERM "}
+    return f"{code.get(type(error).__name__, '')}{error}"

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from askel.state.codec import PLAIN, Codec
 from askel.state.models import StepAttempt, StepState, StepStatus, from_ms
 from askel.state.records import error_of
 
@@ -20,14 +21,18 @@ class HistoryEntry(
         "retry_delay": "retryDelay",
         "from_step_name": "from",
         "suffix": "id",
+        "child_run_id": "child",
+        "decided_by": "by",
     },
 ):
     """One entry as it stands in the list.
 
-    ``kind`` is ``run``, ``step``, ``signal`` or ``timer``. ``at`` and ``due`` are milliseconds of
-    the server's clock. ``seen`` is the length of the history that the deciding turn had seen; it
-    is present on what a turn wrote, and only there. ``final`` marks a failed attempt after which
-    no other comes. ``result``, ``error``, ``data`` and ``output`` are JSON text.
+    ``kind`` is ``run``, ``step``, ``state`` (a variable), ``signal``, ``timer`` or ``approval``.
+    ``at`` and ``due`` are milliseconds of the server's clock. ``seen`` is the length of the
+    history that the deciding turn had seen; it is present on what a turn wrote, and only there.
+    ``generation`` and ``previous`` stand in the first entry of a run that took another's id.
+    ``final`` marks a failed attempt after which no other comes. ``result``, ``error``, ``data``,
+    ``output`` and ``value`` are JSON text.
     """
 
     kind: str
@@ -50,6 +55,12 @@ class HistoryEntry(
     due: int | None = None
     seen: int | None = None
     final: bool = False
+    value: msgspec.Raw = msgspec.Raw()
+    branch: str | None = None
+    child_run_id: str | None = None
+    generation: int = 1
+    previous: str | None = None
+    decided_by: str | None = None
 
 
 _decode_entry = msgspec.json.Decoder(HistoryEntry).decode
@@ -58,10 +69,6 @@ _decode_entry = msgspec.json.Decoder(HistoryEntry).decode
 def decode_entries(items: Iterable[bytes]) -> list[HistoryEntry]:
     """Return the history entries in *items*, in order."""
     return [_decode_entry(item) for item in items]
-
-
-def _value(raw: msgspec.Raw) -> Any:
-    return msgspec.json.decode(raw) if raw else None
 
 
 _SHARED = ("step_id", "rpc_name", "data", "retries", "retry_delay", "from_step_name")
@@ -74,39 +81,55 @@ _STAMPS = {
 }
 
 
-def fold_attempts(run_id: str, entries: Iterable[HistoryEntry]) -> list[StepAttempt]:
+def fold_attempts(
+    run_id: str, entries: Iterable[HistoryEntry], codec: Codec = PLAIN
+) -> list[StepAttempt]:
     """Return one record per attempt, in the order in which the attempts began. Pure.
 
     What an entry does not carry (the function, the options) is taken from the step's other
-    entries: the one that closes an attempt is complete.
+    entries: the one that closes an attempt is complete. One without a status notes something of
+    an attempt, which goes on, or has ended, as it was.
     """
     attempts: dict[tuple[str, int], dict[str, Any]] = {}
     shared: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if entry.kind != "step":
             continue
-        status = StepStatus(entry.status)
         facts = shared.setdefault(entry.name, {"step_id": f"{run_id}:{entry.name}:", "data": None})
         attempt = attempts.setdefault(
             (entry.name, entry.attempt), {"created_at": from_ms(entry.at), "result": None}
         )
-        if entry.suffix is not None:
-            facts["step_id"] = f"{run_id}:{entry.name}:{entry.suffix}"
-        if entry.data:
-            facts["data"] = _value(entry.data)
-        for field in ("rpc_name", "retries", "retry_delay", "from_step_name"):
-            if getattr(entry, field) is not None:
-                facts[field] = getattr(entry, field)
-        attempt["status"] = status
-        attempt["updated_at"] = from_ms(entry.at)
-        if status in _STAMPS:
-            attempt[_STAMPS[status]] = from_ms(entry.at)
-        attempt["result"] = _value(entry.result)
-        attempt["error"] = error_of(bytes(entry.error))
+        _take_facts(facts, entry, run_id, codec)
+        if entry.branch is not None:
+            attempt["branch_taken"] = entry.branch
+        if entry.child_run_id is not None:
+            attempt["child_run_id"] = entry.child_run_id
+        if entry.status:
+            _take_status(attempt, entry, codec)
     return [
         StepAttempt(step_name=name, attempt_count=number, **{**shared[name], **attempt})
         for (name, number), attempt in attempts.items()
     ]
+
+
+def _take_facts(facts: dict[str, Any], entry: HistoryEntry, run_id: str, codec: Codec) -> None:
+    if entry.suffix is not None:
+        facts["step_id"] = f"{run_id}:{entry.name}:{entry.suffix}"
+    if entry.data:
+        facts["data"] = codec.decode(bytes(entry.data))
+    for field in ("rpc_name", "retries", "retry_delay", "from_step_name"):
+        if getattr(entry, field) is not None:
+            facts[field] = getattr(entry, field)
+
+
+def _take_status(attempt: dict[str, Any], entry: HistoryEntry, codec: Codec) -> None:
+    status = StepStatus(entry.status)
+    attempt["status"] = status
+    attempt["updated_at"] = from_ms(entry.at)
+    if status in _STAMPS:
+        attempt[_STAMPS[status]] = from_ms(entry.at)
+    attempt["result"] = codec.decode(bytes(entry.result)) if entry.result else None
+    attempt["error"] = error_of(bytes(entry.error), codec)
 
 
 def is_complete(attempt: StepAttempt) -> bool:
@@ -148,5 +171,6 @@ def status_body(
 
 def step_body(name: str, status: str, attempt: int, rpc_name: str | None = None) -> str:
     """Return the members of an entry that opens an attempt, or moves it on."""
+    number = f',"attempt":{attempt}' if attempt > 1 else ""
     rpc = f',"rpc":{quoted(rpc_name)}' if rpc_name else ""
-    return f'"t":"step","name":{quoted(name)},"status":"{status}","attempt":{attempt}{rpc}'
+    return f'"t":"step","name":{quoted(name)},"status":"{status}"{number}{rpc}'

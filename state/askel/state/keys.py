@@ -21,7 +21,9 @@ class Keys:
         "meta",
         "partition",
         "prefix",
+        "retention",
         "runs",
+        "runs_deleted",
         "schedules",
         "timers",
         "workflows",
@@ -41,7 +43,9 @@ class Keys:
         self.events = f"{prefix}:events"
         self.meta = f"{prefix}:meta"
         self.schedules = f"{prefix}:schedules"
+        self.retention = f"{prefix}:retention"
         self.runs = f"{prefix}:runs"
+        self.runs_deleted = f"{prefix}:runs:deleted"
         self.workflows = f"{prefix}:runs:workflows"
 
     def run(self, run_id: str) -> str:
@@ -60,13 +64,29 @@ class Keys:
         """List of everything that happened to the run."""
         return f"{self.prefix}:history:{run_id}"
 
+    def step_history(self, step_id: str) -> str:
+        """Sorted set of a step's attempts: written in compat mode, read by the Node service."""
+        return f"{self.prefix}:step-history:{step_id}"
+
     def steps(self, run_id: str) -> str:
         """List of the run's step names in order of creation."""
         return f"{self.prefix}:steps:{run_id}"
 
+    def run_state(self, run_id: str) -> str:
+        """Hash of the run's variables."""
+        return f"{self.prefix}:run-state:{run_id}"
+
+    def step_lock(self, run_id: str, step_name: str) -> str:
+        """The lock of one step."""
+        return f"{self.prefix}:step-lock:{run_id}:{step_name}"
+
     def lock(self, run_id: str) -> str:
         """The run lock."""
         return f"{self.prefix}:lock:{run_id}"
+
+    def version(self, workflow: str, graph_hash: str) -> str:
+        """Hash of a stored workflow definition; names with ``:`` or ``%`` are percent-encoded."""
+        return f"{self.prefix}:version:{_encoded(workflow)}:{_encoded(graph_hash)}"
 
     def ctl(self, run_id: str) -> str:
         """Hash that says who drives the run."""
@@ -118,6 +138,21 @@ class Keys:
             *(self.runs_by_workflow_and_status(workflow, status) for status in statuses),
         ]
 
+    def step_keys(self, run_id: str) -> list[str]:
+        """What belongs to the steps of a run, and its variables: steps, two stems, run-state."""
+        p = self.prefix
+        return [
+            f"{p}:steps:{run_id}",
+            f"{p}:step:{run_id}:",
+            f"{p}:step-lock:{run_id}:",
+            f"{p}:run-state:{run_id}",
+        ]
+
+    def stems(self) -> list[str]:
+        """What keys of runs begin with: run, ctl, history, steps, run-state, step."""
+        kinds = ("run", "ctl", "history", "steps", "run-state", "step")
+        return [f"{self.prefix}:{kind}:" for kind in kinds]
+
     def run_keys(self, run_id: str) -> list[str]:
         """The four keys every script of a run begins with: run, ctl, history, lock."""
         p = self.prefix
@@ -127,3 +162,8 @@ class Keys:
             f"{p}:history:{run_id}",
             f"{p}:lock:{run_id}",
         ]
+
+
+def _encoded(text: str) -> str:
+    """Return *text* without ``:``, so that a pair joined by one can be told from every other."""
+    return text.replace("%", "%25").replace(":", "%3A")

@@ -45,6 +45,26 @@ class StepStatus(StrEnum):
     LOST = "lost"
 
 
+class IfExists(StrEnum):
+    """What becomes of a run that exists when it is to be created.
+
+    ``reject`` refuses; ``return`` takes the run that exists, if it was created for the same
+    workflow and input; ``after-terminal`` begins its next generation once it has ended;
+    ``terminate-existing`` cancels it where it has not, then does the same. The former generation
+    goes on, ended, under the id ``{run_id}.g{n}``.
+    """
+
+    REJECT = "reject"
+    RETURN = "return"
+    AFTER_TERMINAL = "after-terminal"
+    TERMINATE_EXISTING = "terminate-existing"
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a new generation may take the place of a run."""
+        return self in {IfExists.AFTER_TERMINAL, IfExists.TERMINATE_EXISTING}
+
+
 class SerializedError(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error as it is stored: text only, never the exception itself."""
 
@@ -65,7 +85,11 @@ class StepOptions(msgspec.Struct, frozen=True):
 
 
 class WorkflowRun(msgspec.Struct, frozen=True):
-    """One durable execution of a workflow."""
+    """One durable execution of a workflow.
+
+    ``generation`` counts the runs that had this id; ``previous_run_id`` is where the one before
+    goes on to be found.
+    """
 
     id: str
     workflow: str
@@ -80,6 +104,8 @@ class WorkflowRun(msgspec.Struct, frozen=True):
     deterministic: bool = False
     planned_steps: Any = None
     wire: Any = None
+    generation: int = 1
+    previous_run_id: str | None = None
 
 
 class StepState(msgspec.Struct, frozen=True):

@@ -10,7 +10,7 @@ from askel.state import codec
 from askel.state.caller import GROUP, ProtocolCaller, Word, done, owner_to_nudge
 from askel.state.history import decode_entries
 from askel.state.keys import Keys
-from askel.state.models import RunStatus
+from askel.state.models import IfExists, RunStatus
 from askel.state.moves import run_sources
 from askel.state.turns import Entry, Refusal
 
@@ -31,8 +31,11 @@ class Recording(ProtocolCaller):
         command_id: str = "",
         step_name: str = "",
         attempt: int = 1,
+        born: str = "",
     ) -> str | Refusal:
         """Append what *entry* says to the run. Returns the owner to nudge (empty: none).
+
+        With *born* only to the run that was created then (ms), not to a later one of the same id.
 
         Refused with STALE, DUP, NOTFOUND, TERMINAL, GONE or BUSY.
         """
@@ -45,7 +48,18 @@ class Recording(ProtocolCaller):
                 k.commands_default,
                 k.step(run_id, step_name) if step_name else k.run(run_id),
             ],
-            [GROUP, entry.id, self._offset, run_id, command_id, kind, step_name, attempt, body],
+            [
+                GROUP,
+                entry.id,
+                self._offset,
+                run_id,
+                command_id,
+                kind,
+                step_name,
+                attempt,
+                body,
+                born,
+            ],
         )
         return owner_to_nudge(answer, {"STALE", "DUP", "NOTFOUND", "TERMINAL", "GONE"})
 
@@ -90,9 +104,19 @@ class Recording(ProtocolCaller):
         return owner_to_nudge(answer, {"ALREADY", "ILLEGAL", "DUP", "NOTFOUND", "GONE"})
 
     async def create(
-        self, entry: Entry, run_id: str, workflow: str, text: bytes, body: str
+        self,
+        entry: Entry,
+        run_id: str,
+        workflow: str,
+        text: bytes,
+        body: str,
+        *,
+        policy: IfExists = IfExists.REJECT,
     ) -> Refusal | None:
-        """Create the run that a ``run.create`` asks for. Refused with EXISTS, CONFLICT or GONE."""
+        """Create the run that a ``run.create`` asks for.
+
+        Refused with EXISTS, CONFLICT, GONE or BUSY.
+        """
         answer = await self._ask(
             *create_call(
                 self.keys,
@@ -102,6 +126,7 @@ class Recording(ProtocolCaller):
                 body,
                 offset=self._offset,
                 entry=entry,
+                policy=policy,
             )
         )
         return done(answer, {"EXISTS", "CONFLICT", "GONE"})
@@ -209,6 +234,8 @@ def create_call(
     owner: str = "",
     lease_ms: int = 0,
     entry: Entry | None = None,
+    nonce: str = "",
+    policy: IfExists = IfExists.REJECT,
     fields: Sequence[str | bytes] = (),
 ) -> tuple[str, list[str], list[Word]]:
     """Return the call of ``create_run``, which the service and the daemon both make."""
@@ -219,6 +246,7 @@ def create_call(
             keys.events,
             keys.runs,
             entry.stream if entry else keys.commands_default,
+            *(keys.stems() if policy.replaces else ()),
         ],
         [
             offset,
@@ -230,6 +258,8 @@ def create_call(
             GROUP,
             entry.id if entry else "",
             body,
+            nonce,
+            policy.value,
             *fields,
         ],
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from askel.state import codec
+from askel.state.codec import PLAIN, Codec
 from askel.state.models import (
     RunStatus,
     SerializedError,
@@ -23,7 +24,8 @@ def fields_of(flat: Sequence[bytes]) -> dict[str, bytes]:
     return {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
 
 
-def _json(text: bytes | None) -> Any:
+def _plain(text: bytes | None) -> Any:
+    """Return what is never sealed: other programs read it."""
     return msgspec.json.decode(text) if text else None
 
 
@@ -31,45 +33,75 @@ def _text(value: bytes | None) -> str | None:
     return value.decode() if value else None
 
 
-def error_of(text: bytes | None) -> SerializedError | None:
+def read_ms(value: Any) -> int | None:
+    """Return the milliseconds in *value*: a number, digits or an ISO date; None in all else."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    if isinstance(value, str) and not value.lstrip("-").isdigit():
+        try:
+            return int(datetime.fromisoformat(value).timestamp() * 1_000)
+        except ValueError:
+            return None
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _time(fields: dict[str, bytes], *names: str) -> datetime:
+    """Return the first of these times that can be read; the epoch where none can."""
+    return from_ms(next((at for name in names if (at := read_ms(fields.get(name))) is not None), 0))
+
+
+def error_of(text: bytes | None, codec: Codec = PLAIN) -> SerializedError | None:
     """Return the stored error, if there is one."""
     return codec.read_error(text) if text and text != b"null" else None
 
 
-def read_run(fields: dict[str, bytes]) -> WorkflowRun:
+def read_run(fields: dict[str, bytes], codec: Codec = PLAIN) -> WorkflowRun:
     """Return the run that its hash describes."""
     get = fields.get
+
+    def value(field: str) -> Any:
+        return codec.decode(text) if (text := get(field)) else None
+
     return WorkflowRun(
         id=fields["id"].decode(),
         workflow=fields["workflow"].decode(),
         status=RunStatus(fields["status"].decode()),
-        created_at=from_ms(fields["createdAt"]),
-        updated_at=from_ms(fields["updatedAt"]),
-        input=_json(get("input")),
-        output=_json(get("output")),
-        error=error_of(get("error")),
+        created_at=_time(fields, "createdAt", "updatedAt"),
+        updated_at=_time(fields, "updatedAt", "createdAt"),
+        input=value("input"),
+        output=value("output"),
+        error=error_of(get("error"), codec),
         inline=get("inline") == b"true",
         graph_hash=_text(get("graphHash")),
         deterministic=get("deterministic") == b"true",
-        planned_steps=_json(get("plannedSteps")),
-        wire=_json(get("wire")),
+        planned_steps=_plain(get("plannedSteps")),
+        wire=_plain(get("wire")),
+        generation=int(get("generation") or 1),
+        previous_run_id=_text(get("previous")),
     )
 
 
-def read_step(step_name: str, fields: dict[str, bytes]) -> StepState:
+def read_step(step_name: str, fields: dict[str, bytes], codec: Codec = PLAIN) -> StepState:
     """Return the step that its hash describes."""
     get = fields.get
+
+    def value(field: str) -> Any:
+        return codec.decode(text) if (text := get(field)) else None
+
     retries = get("retries")
     return StepState(
         step_id=fields["stepId"].decode(),
         step_name=step_name,
         status=StepStatus(fields["status"].decode()),
-        created_at=from_ms(fields["createdAt"]),
-        updated_at=from_ms(fields["updatedAt"]),
+        created_at=_time(fields, "createdAt", "updatedAt"),
+        updated_at=_time(fields, "updatedAt", "createdAt"),
         rpc_name=_text(get("rpcName")),
-        data=_json(get("data")),
-        result=_json(get("result")),
-        error=error_of(get("error")),
+        data=value("data"),
+        result=value("result"),
+        error=error_of(get("error"), codec),
         attempt_count=int(get("attemptCount") or 1),
         retries=int(retries) if retries else None,
         retry_delay=_text(get("retryDelay")),

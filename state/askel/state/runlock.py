@@ -1,7 +1,8 @@
-"""The run lock: taken with a fence, renewed while held, lost loudly.
+"""The locks of a run and of its steps: taken with a fence, renewed while held, lost loudly.
 
 A holder proves itself by its value, compared for equality inside every script that writes under
-the lock; the local deadline only saves it from working in vain.
+the run lock; the local deadline only saves it from working in vain. No write is compared with a
+step lock: what fences a step is the state machine of its attempts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from askel.errors import (
     LockNotAcquiredError,
     NestedLockError,
     RunNotFoundError,
+    StepNotFoundError,
     StoreError,
+    UnknownOutcomeError,
 )
 
 if TYPE_CHECKING:
@@ -38,19 +41,21 @@ _held: ContextVar[dict[tuple[int, str], RunLock]] = ContextVar("askel_held_locks
 
 
 class RunLock:
-    """A held run lock.
+    """A held lock of a run, or of one of its steps.
 
     Attributes:
         run_id: The run.
-        fence: Strictly greater than that of every earlier holder of this run's lock. Pass it to
-            other systems, and have them refuse a smaller one.
+        step_name: The step whose lock it is; None for the lock of the run.
+        fence: Strictly greater than that of every earlier holder of this lock. Pass it to other
+            systems, and have them refuse a smaller one.
     """
 
-    __slots__ = ("_lost", "_released", "fence", "holder", "run_id")
+    __slots__ = ("_lost", "_released", "fence", "holder", "run_id", "step_name")
 
-    def __init__(self, run_id: str, holder: str, fence: int) -> None:
+    def __init__(self, run_id: str, holder: str, fence: int, step_name: str | None = None) -> None:
         """Describe the lock that *holder* was given."""
         self.run_id = run_id
+        self.step_name = step_name
         self.holder = holder
         self.fence = fence
         self._lost = False
@@ -97,28 +102,31 @@ async def hold_run_lock(
     run_id: str,
     holder: str,
     *,
+    step_name: str | None = None,
     ttl_ms: int = DEFAULT_TTL_MS,
     wait_s: float = DEFAULT_WAIT_S,
 ) -> AsyncIterator[RunLock]:
-    """Hold the lock of *run_id* for the body, renewing it.
+    """Hold the lock of *run_id*, or of its step *step_name*, for the body, renewing it.
 
     Raises:
-        RunNotFoundError: There is no such run.
+        RunNotFoundError, StepNotFoundError: There is nothing to be locked.
         NestedLockError: This task, or the one that started it, holds it already.
         LockNotAcquiredError: It was held by another for *wait_s*.
         LockLostError: It was lost while the body ran; the body was cancelled.
     """
     held = _held.get({})
-    key = (id(owner), run_id)
+    # A run id has no colon, so that the two kinds of locks, and all steps, are told apart.
+    key = (id(owner), run_id if step_name is None else f"{run_id}:{step_name}")
     if key in held and not held[key].released:
-        raise NestedLockError(run_id)
-    fence, sent_at = await _acquire(scripts, keys, run_id, holder, ttl_ms, wait_s)
-    lock = RunLock(run_id, holder, fence)
+        raise NestedLockError(run_id, step_name)
+    lock = RunLock(run_id, holder, 0, step_name)
+    names = _keys_of(keys, lock)
+    sent_at = await _acquire(scripts, names, lock, ttl_ms, wait_s)
     reset = _held.set({**held, key: lock})
     failure: BaseException | None = None
     try:
         async with anyio.create_task_group() as tg:
-            tg.start_soon(_keep, scripts, keys, lock, ttl_ms, sent_at, tg.cancel_scope)
+            tg.start_soon(_keep, scripts, names[2], lock, ttl_ms, sent_at, tg.cancel_scope)
             try:
                 yield lock
             except anyio.get_cancelled_exc_class():
@@ -129,32 +137,49 @@ async def hold_run_lock(
     finally:
         _held.reset(reset)
         lock.mark_released()
-        await _release(scripts, keys, lock)
+        if not lock.lost:
+            await _release(scripts, names, lock)
     if failure is not None:
         raise failure
     if lock.lost:
-        raise LockLostError(run_id)
+        raise LockLostError(run_id, step_name)
+
+
+def _keys_of(keys: Keys, lock: RunLock) -> list[str]:
+    """Return what must exist for *lock*, the run's ctl hash, and the key of the lock."""
+    run_id, step = lock.run_id, lock.step_name
+    if step is None:
+        return [keys.run(run_id), keys.ctl(run_id), keys.lock(run_id)]
+    return [keys.step(run_id, step), keys.ctl(run_id), keys.step_lock(run_id, step)]
 
 
 async def _acquire(
-    scripts: Scripts, keys: Keys, run_id: str, holder: str, ttl_ms: int, wait_s: float
-) -> tuple[int, float]:
-    """Return the fence, and when the call that got it was sent."""
-    names = [keys.run(run_id), keys.ctl(run_id), keys.lock(run_id)]
+    scripts: Scripts, names: list[str], lock: RunLock, ttl_ms: int, wait_s: float
+) -> float:
+    """Acquire *lock*, give it its fence, and return when the call that got it was sent."""
     longest_ms = max(ttl_ms, DEFAULT_TTL_MS) * 2
     started = anyio.current_time()
     while True:
         sent_at = anyio.current_time()
-        answer, _ = await scripts.insist(
-            "acquire_lock", names, [holder, ttl_ms, longest_ms], patience_s=wait_s
-        )
+        try:
+            answer, _ = await scripts.insist(
+                "acquire_lock", names, [lock.holder, ttl_ms, longest_ms], patience_s=wait_s
+            )
+        except (UnknownOutcomeError, anyio.get_cancelled_exc_class()):
+            await _release(scripts, names, lock)  # it may have been taken, and nobody would hold it
+            raise
         if answer[0] == b"OK":
-            return int(answer[1]), sent_at
+            lock.fence = int(answer[1])
+            return sent_at
         if answer[0] == b"NOTFOUND":
-            raise RunNotFoundError(run_id)
+            if lock.step_name is None:
+                raise RunNotFoundError(lock.run_id)
+            raise StepNotFoundError(lock.run_id, lock.step_name)
+        if answer[0] == b"RELEASED":
+            raise LockLostError(lock.run_id, lock.step_name)
         waited = anyio.current_time() - started
         if waited >= wait_s:
-            raise LockNotAcquiredError(run_id, waited)
+            raise LockNotAcquiredError(lock.run_id, waited, lock.step_name)
         # A little apart from the other contenders; this is no secret.
         pause = min(_PAUSE_S, max(answer[1], 1) / 1_000) * random.uniform(0.8, 1.2)  # noqa: S311
         await anyio.sleep(min(pause, wait_s - waited + 0.001))
@@ -162,7 +187,7 @@ async def _acquire(
 
 async def _keep(
     scripts: Scripts,
-    keys: Keys,
+    key: str,
     lock: RunLock,
     ttl_ms: int,
     sent_at: float,
@@ -179,7 +204,7 @@ async def _keep(
         with anyio.move_on_after(deadline - asked_at):
             try:
                 answer, _ = await scripts.insist(
-                    "renew_lock", [keys.lock(lock.run_id)], [lock.holder, ttl_ms], patience_s=None
+                    "renew_lock", [key], [lock.holder, ttl_ms], patience_s=None
                 )
                 kept = answer[0] == b"OK"
             except StoreError:
@@ -192,12 +217,10 @@ async def _keep(
         sent_at = asked_at
 
 
-async def _release(scripts: Scripts, keys: Keys, lock: RunLock) -> None:
+async def _release(scripts: Scripts, names: list[str], lock: RunLock) -> None:
     """Give the lock back; what goes wrong here never replaces the outcome of the body."""
-    if lock.lost:
-        return
     with anyio.move_on_after(_RELEASE_S, shield=True):
         try:
-            await scripts.run("release_lock", [keys.lock(lock.run_id)], [lock.holder])
+            await scripts.run("release_lock", [names[1], names[2]], [lock.holder])
         except StoreError:
             return  # it expires by itself

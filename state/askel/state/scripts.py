@@ -18,6 +18,7 @@ import msgspec
 
 from askel.errors import (
     ScriptMissingError,
+    StoreAccessError,
     StoreError,
     StoreReplyError,
     StoreUnavailableError,
@@ -51,8 +52,11 @@ class Script(msgspec.Struct, frozen=True):
 
 
 @cache
-def load_scripts() -> dict[str, Script]:
+def load_scripts(compat: str | None = None) -> dict[str, Script]:
     """Return every script of the package by name.
+
+    Args:
+        compat: A folder in ``lua`` whose includes stand in the place of those of the same name.
 
     Raises:
         AssertionError: A file's header does not say what it must; a mistake of ours.
@@ -60,7 +64,8 @@ def load_scripts() -> dict[str, Script]:
     folder = resources.files("askel.state") / "lua"
     includes = {
         item.name.removesuffix(".lua"): item.read_text("utf-8")
-        for item in (folder / "include").iterdir()
+        for source in ("include", *([compat] if compat else []))
+        for item in (folder / source).iterdir()
         if item.name.endswith(".lua")
     }
     scripts = {}
@@ -85,7 +90,8 @@ def _parse(name: str, text: str, includes: dict[str, str]) -> Script:
     answers = tuple(part.split()[0] for part in header[-1].split("|"))
 
     def expand(match: re.Match[str]) -> str:
-        return "".join(includes[word] for word in match["names"].split())
+        text = "".join(includes[word] for word in match["names"].split())
+        return _INCLUDE.sub(expand, text)
 
     body = _INCLUDE.sub(expand, text)
     return Script(name, body, hashlib.sha1(body.encode()).hexdigest(), keys, args, answers)  # noqa: S324 - the id Redis uses
@@ -102,19 +108,28 @@ def _named(header: list[str], label: str, name: str) -> tuple[str, ...]:
 class Scripts:
     """Runs the scripts on one connection."""
 
-    def __init__(self, connection: Connection) -> None:
-        """Use *connection* for every call."""
+    def __init__(self, connection: Connection, compat: str | None = None) -> None:
+        """Use *connection* for every call; with *compat* the scripts write for others, too."""
         self._connection = connection
-        self._scripts = load_scripts()
+        self._scripts = load_scripts(compat) if compat else load_scripts()  # one entry of the cache
 
-    async def fetch(self, *command: str) -> Any:
-        """Return the reply of a command that only reads, asked again until it is answered."""
+    async def fetch(self, *command: str | int, patience_s: float | None = None) -> Any:
+        """Return the reply of a command that only reads, asked again until it is answered.
+
+        Args:
+            command: The command; a second copy of it must be harmless.
+            patience_s: Give up this long after the first failure; None never gives up.
+        """
+        loop = asyncio.get_running_loop()
+        end: float | None = None
         pause = _FIRST_PAUSE_S
         while True:
             try:
                 return await self._connection.send(*command)
             except StoreError as error:
-                if not is_passing(error):
+                if patience_s is not None and end is None:
+                    end = loop.time() + patience_s
+                if not is_passing(error) or (end is not None and loop.time() >= end):
                     raise
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
@@ -199,6 +214,8 @@ def is_passing(error: StoreError) -> bool:
     """
     if isinstance(error, ScriptMissingError):
         return True
+    if isinstance(error, StoreAccessError):
+        return False  # whatever else its text says: it names users
     if isinstance(error, StoreReplyError):
         return _PASSING.search(str(error)) is not None
     return isinstance(error, StoreUnavailableError | UnknownOutcomeError)

@@ -6,18 +6,20 @@ from types import TracebackType
 from typing import Any, Self
 
 from askel.durations import Duration, duration_ms
-from askel.errors import InvalidOptionError, RunFailedError
+from askel.errors import RunFailedError
 from askel.names import check_name, check_run_id
 from askel.state import (
     IdSource,
+    IfExists,
     RunStatus,
     SystemIds,
     WorkflowRun,
-    codec,
+    as_policy,
     connect,
     fields_of,
     read_run,
 )
+from askel.state.codec import PLAIN, Codec
 from askel.state.settings import ConnectionLike
 from askel.wire.commands import Command, RunCancel, RunSignal, RunStart
 from askel.wire.events import RunWaiter
@@ -59,17 +61,24 @@ class Client:
         key_prefix: str = "workflows",
         *,
         ids: IdSource | None = None,
+        codec: Codec = PLAIN,
     ) -> None:
         """Prepare the client; nothing is opened before the first call.
+
+        *codec* writes inputs and reads outputs: the one of the app that the daemons serve.
 
         Raises:
             InvalidOptionError, InvalidNameError: The arguments are not understood.
         """
         self._queue = StreamQueue(connection, key_prefix)
         self._ids: IdSource = ids or SystemIds()
+        self.codec = codec
         self.keys = self._queue.keys
         self._waiter = RunWaiter(
-            self._queue.connection, connect(connection, timeout_s=_BLOCKING_TIMEOUT_S), self.keys
+            self._queue.connection,
+            connect(connection, timeout_s=_BLOCKING_TIMEOUT_S),
+            self.keys,
+            codec,
         )
 
     async def __aenter__(self) -> Self:
@@ -98,7 +107,7 @@ class Client:
         run_id: str | None = None,
         id: str = "",
         queue: str = "",
-        if_exists: str = "reject",
+        if_exists: IfExists | str = IfExists.REJECT,
     ) -> RunHandle:
         """Send ``run.start`` and return a handle on the run, which a daemon is about to create.
 
@@ -109,16 +118,14 @@ class Client:
             StoreUnavailableError: Nothing was sent.
             UnknownOutcomeError: It may have been sent; call again with the same *run_id*.
         """
-        if if_exists not in {"reject", "return"}:
-            msg = f"if_exists={if_exists!r} is not supported: use 'reject' or 'return'"
-            raise InvalidOptionError(msg)
+        policy = as_policy(if_exists)
         command = RunStart(
             workflow=check_name(workflow, "workflow name"),
-            input=codec.encode(input).decode(),
+            input=self.codec.encode(input).decode(),
             run_id="" if run_id is None and id else check_run_id(run_id or self._ids.run_id()),
             id=id,
             queue=queue,
-            if_exists=if_exists,
+            if_exists=policy.value,
         )
         await self._queue.send(command, queue)
         return RunHandle(self, command.run)
@@ -129,7 +136,7 @@ class Client:
 
     async def signal(self, run_id: str, name: str, data: Any = None, *, id: str = "") -> None:
         """Send a signal to a run; with an *id* it is recorded once however often it is sent."""
-        text = codec.encode(data).decode()
+        text = self.codec.encode(data).decode()
         check_name(name, "signal name")
         await self._queue.send(RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id))
 
@@ -140,7 +147,7 @@ class Client:
     async def get_run(self, run_id: str) -> WorkflowRun | None:
         """Return the run, or None when there is none (yet)."""
         flat = await self._queue.connection.send("HGETALL", self.keys.run(check_run_id(run_id)))
-        return read_run(fields_of(flat)) if flat else None
+        return read_run(fields_of(flat), self.codec) if flat else None
 
     async def wait(
         self,

@@ -14,7 +14,8 @@ import msgspec
 from askel.durations import wire_duration_ms
 from askel.errors import AskelError, InvalidNameError, InvalidOptionError, PayloadError
 from askel.names import check_name, check_queue, check_run_id
-from askel.state import codec
+from askel.state.arguments import as_policy
+from askel.state.codec import PLAIN, Codec
 from askel.state.ids import run_id_of_command
 
 #: The only wire version so far.
@@ -137,7 +138,11 @@ class RunAdvance(_Command, frozen=True, tag="run.advance"):
 
 
 class StepExecute(_Command, frozen=True, tag="step.execute"):
-    """Execute one step of a run by the handler registered under ``rpc_name``."""
+    """Execute one step of a run by the handler registered under ``rpc_name``.
+
+    ``born`` is internal: when the run was created that the command was sent for. Nothing is done
+    for a later run of the same id.
+    """
 
     run_id: str
     step_name: str
@@ -146,6 +151,7 @@ class StepExecute(_Command, frozen=True, tag="step.execute"):
     retries: int | None = None
     retry_delay: str = ""
     timeout: str = ""
+    born: str = ""
 
 
 class StepComplete(_Command, frozen=True, tag="step.complete"):
@@ -175,11 +181,12 @@ class StepHeartbeat(_Command, frozen=True, tag="step.heartbeat"):
 
 
 class TimerFire(_Command, frozen=True, tag="timer.fire"):
-    """Internal: a sleep is over, or a retry may begin."""
+    """Internal: a sleep is over, or a retry may begin. ``born``: see ``StepExecute``."""
 
     run_id: str
     step_name: str
     attempt: int = 1
+    born: str = ""
 
 
 Command: TypeAlias = (
@@ -205,8 +212,12 @@ _NAMES = ("workflow", "step_name", "rpc_name", "name")
 _PAYLOADS = ("input", "data", "result", "error", "output")
 
 
-def decode_command(fields: Sequence[bytes], *, limit: int = codec.MAX_PAYLOAD) -> Command:
+def decode_command(
+    fields: Sequence[bytes], *, limit: int | None = None, codec: Codec = PLAIN
+) -> Command:
     """Return the command in the flat *fields* of a stream entry, checked whole.
+
+    Payloads are left as they are; *codec* opens them to see that they are acceptable.
 
     Raises:
         CommandError: With the word and the sentence for the dead letter.
@@ -234,11 +245,11 @@ def decode_command(fields: Sequence[bytes], *, limit: int = codec.MAX_PAYLOAD) -
         known = given.get("type", "run.start") in _TYPES
         reason = "invalid_command" if known else "unknown_command"
         raise CommandError(reason, _explain(given, str(error))) from None
-    _check(command, given, limit)
+    _check(command, given, limit, codec)
     return command
 
 
-def _check(command: Command, given: dict[str, str], limit: int) -> None:
+def _check(command: Command, given: dict[str, str], limit: int | None, codec: Codec) -> None:
     if command.reply_to:
         raise CommandError("unsupported", "reply_to is not supported by this version")
     if len(command.id) > _MAX_ID:
@@ -246,6 +257,8 @@ def _check(command: Command, given: dict[str, str], limit: int) -> None:
     try:
         _check_names(command, given)
         _check_numbers(command, given)
+        if isinstance(command, RunStart):
+            as_policy(command.if_exists)
         for field in _PAYLOADS:
             if field in given:
                 codec.check_json(given[field], what=field, limit=limit)

@@ -19,6 +19,7 @@ from askel.state import (
     is_passing,
     read_run,
 )
+from askel.state.codec import PLAIN, Codec
 
 _BLOCK_MS = 10_000
 #: How often a waited-for run is read although no event came, in case the stream was trimmed.
@@ -28,18 +29,27 @@ _PAUSE_S = 0.2
 _PATIENCE_S = 2.0
 
 
+class _Waiting(asyncio.Event):
+    """Set when there is news of the run that somebody waits for."""
+
+    deleted = False
+
+
 class RunWaiter:
     """Wakes those who wait for runs, from the events stream; nobody polls.
 
     The reader runs only while somebody waits. It has a connection of its own because it blocks.
     """
 
-    def __init__(self, commands: Connection, blocking: Connection, keys: Keys) -> None:
-        """Read runs by *commands* and events by *blocking*."""
+    def __init__(
+        self, commands: Connection, blocking: Connection, keys: Keys, codec: Codec = PLAIN
+    ) -> None:
+        """Read runs by *commands* and events by *blocking*, payloads by *codec*."""
         self._commands = commands
         self._blocking = blocking
         self._keys = keys
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._codec = codec
+        self._waiting: dict[str, set[_Waiting]] = defaultdict(set)
         self._reader: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
@@ -50,10 +60,11 @@ class RunWaiter:
 
         Raises:
             StoreError: Redis could not be asked at first.
-            RunNotFoundError: It does not exist, and *must_exist* (else it may be created yet).
+            RunNotFoundError: It does not exist, and *must_exist* (else it may be created yet), or
+                it was deleted while somebody waited.
             WaitTimeoutError: It has not ended within *timeout_s*.
         """
-        woken = asyncio.Event()
+        woken, known = _Waiting(), must_exist
         self._waiting[run_id].add(woken)
         try:
             async with asyncio.timeout(timeout_s):
@@ -63,8 +74,9 @@ class RunWaiter:
                 while True:
                     if run is not None and run.status in TERMINAL:
                         return run
-                    if run is None and must_exist:
+                    if run is None and (known or woken.deleted):
                         raise RunNotFoundError(run_id)
+                    known = known or run is not None
                     with suppress(TimeoutError):
                         await asyncio.wait_for(woken.wait(), REREAD_S)
                     woken.clear()
@@ -84,7 +96,7 @@ class RunWaiter:
 
     async def _read(self, run_id: str) -> WorkflowRun | None:
         flat = await self._commands.send("HGETALL", self._keys.run(run_id))
-        return read_run(fields_of(flat)) if flat else None
+        return read_run(fields_of(flat), self._codec) if flat else None
 
     async def _read_patiently(
         self, run_id: str, patience_s: float = math.inf
@@ -132,8 +144,10 @@ class RunWaiter:
             for entry, flat in reply[0][1] if reply else ():
                 last = entry.decode()
                 fields = fields_of(flat)
-                if fields.get("status", b"").decode() in _ENDS:
+                status = fields.get("status", b"").decode()
+                if status in _ENDS:
                     for event in self._waiting.get(fields.get("run_id", b"").decode(), ()):
+                        event.deleted = event.deleted or status == _DELETED
                         event.set()
 
     async def _newest(self) -> str:
@@ -146,4 +160,6 @@ class RunWaiter:
                 event.set()
 
 
-_ENDS = frozenset(str(status) for status in RunStatus if status in TERMINAL)
+#: The status in the event of a run that was deleted, ended or not.
+_DELETED = "deleted"
+_ENDS = frozenset({*(str(status) for status in RunStatus if status in TERMINAL), _DELETED})

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from askel.errors import NonDeterminismError, PayloadError, RegistrationError
+from askel.errors import AskelError, NonDeterminismError, PayloadError, RegistrationError
 from askel.state import (
     Activated,
     HistoryEntry,
@@ -20,9 +20,9 @@ from askel.state import (
     StepResult,
     Turn,
     Turned,
-    codec,
     decode_entries,
 )
+from askel.state.codec import serialize_error
 from askel.workflow.app import App, StepDefinition
 from askel.workflow.context import SleepCall, StepCall
 from askel.workflow.decisions import Decisions, Expected
@@ -89,7 +89,10 @@ class Activation:
         self.workflow = loaded.workflow
         self.running: dict[str, LocalAttempt] = {}
         self.ended: str | None = None
-        self._decisions = Decisions(keys, ids, run_id, inline=inline)
+        entries = decode_entries(loaded.history)
+        born = str(entries[0].at) if entries else ""
+        self._decisions = Decisions(keys, ids, app.codec, run_id, born=born, inline=inline)
+        self._codec = app.codec
         self._owner = owner
         self._inline = inline
         self._number = loaded.turn
@@ -101,9 +104,9 @@ class Activation:
         self._retries: dict[str, tuple[Reached, int]] = {}
         self._begun: list[LocalAttempt] = []
         self._landing: Turn | None = None
-        self._stalled: NonDeterminismError | RegistrationError | None = None
+        self._stalled: AskelError | None = None
         self._replay = Replay(app, app.workflows[loaded.workflow], run_id, loaded.input)
-        self._feed(decode_entries(loaded.history), 0)
+        self._feed(entries, 0)
 
     @property
     def has_local_work(self) -> bool:
@@ -178,6 +181,7 @@ class Activation:
             hold: Begin nothing.
         """
         self._begun = []
+        self._stalled = self._stalled or self._replay.unreadable
         self._results, later = self._results[:MAX_RESULTS], self._results[MAX_RESULTS:]
         # Code has been given the later outcomes already: what it reached by them may not be
         # recorded before them, or replay would meet decisions without their cause.
@@ -264,14 +268,14 @@ class Activation:
         replay = self._replay
         if self._stalled is not None and not self.running:
             error = SerializedError(str(self._stalled), name=type(self._stalled).__name__)
-            return "stalled", "error", codec.encode(error)
+            return "stalled", "error", self._codec.encode(error)
         if replay.done and replay.status == "running" and not self.running:
             if replay.error is not None:
-                return "failed", "error", codec.encode(codec.serialize_error(replay.error))
+                return "failed", "error", self._codec.encode(serialize_error(replay.error))
             try:
-                return "completed", "output", codec.encode(replay.value)
+                return "completed", "output", self._codec.encode(replay.value)
             except PayloadError as error:
-                return "failed", "error", codec.encode(codec.serialize_error(error))
+                return "failed", "error", self._codec.encode(serialize_error(error))
         # Results must be in the history before the activation may be given up.
         if passivate and not self.running and not self._results:
             return "passivate", "", b""
@@ -350,7 +354,7 @@ class Activation:
                     attempt=record.attempt,
                     nonce="*",
                     becomes="lost",
-                    json=codec.encode(_LOST),
+                    json=self._codec.encode(_LOST),
                     seen=self._replay.fed,
                     final=spent,
                 )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import typing
 from collections.abc import Callable
-from typing import Any, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import msgspec
 
 from askel.durations import Duration, duration_ms
 from askel.errors import RegistrationError
 from askel.names import check_name
-from askel.state import RedisWorkflowService, codec
+from askel.state import RedisWorkflowService
+from askel.state.codec import PLAIN, Codec
 from askel.wire import RunStart
 from askel.workflow.context import StepContext
 from askel.workflow.retry import RetryPolicy
@@ -50,8 +52,13 @@ class App:
     Importing an app opens nothing: a worker or ``App.start`` brings it to life.
     """
 
-    def __init__(self, name: str) -> None:
-        """Name the app; the name appears in logs."""
+    def __init__(self, name: str, *, codec: Codec = PLAIN) -> None:
+        """Name the app; the name appears in logs.
+
+        *codec* writes and reads the payloads of its runs. Give the same one to the clients that
+        start them and to the services that read them.
+        """
+        self.codec = codec
         self.name = check_name(name, "app name")
         self.steps: dict[str, StepDefinition] = {}
         self.workflows: dict[str, WorkflowDefinition] = {}
@@ -160,14 +167,15 @@ class App:
             RunExistsError: Inline, and *run_id* exists.
         """
         workflow = name if isinstance(name, str) else _name_of(name)
+        app = self.for_compat() if service.compat else self
         if service.queue is None:
             from askel.workflow.inline import start_inline  # noqa: PLC0415 - it imports the app
 
-            return await start_inline(self, service, workflow, input, run_id)
+            return await start_inline(app, service, workflow, input, run_id)
         run_id = run_id or service.ids.run_id()
         command = RunStart(
             workflow=check_name(workflow, "workflow name"),
-            input=codec.encode(input).decode(),
+            input=app.codec.encode(input).decode(),
             run_id=run_id,
         )
         await service.queue.send(command)
@@ -186,7 +194,14 @@ class App:
         """
         from askel.workflow.inline import resume_inline  # noqa: PLC0415 - it imports the app
 
-        return await resume_inline(self, service, run_id)
+        app = self.for_compat() if service.compat else self
+        return await resume_inline(app, service, run_id)
+
+    def for_compat(self) -> Self:
+        """Return this app with a codec that refuses what a Node service would change."""
+        app = copy.copy(self)
+        app.codec = self.codec.for_compat()
+        return app
 
     def _claim(self, name: str) -> None:
         if name in self.steps or name in self.workflows:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from askel.durations import Duration, duration_ms
 from askel.errors import InvalidOptionError, WorkflowCodeError
 from askel.names import check_own_step_name, check_queue
-from askel.state import codec, idempotency_key
+from askel.state import idempotency_key
+from askel.state.codec import Codec
 
 if TYPE_CHECKING:
     from askel.workflow.app import App, StepDefinition
@@ -49,7 +50,7 @@ class Operation:
 class StepCall(Operation):
     """A step that workflow code reaches with ``run.do``."""
 
-    __slots__ = ("data", "definition", "name", "policy", "queue", "rpc_name", "timeout_ms")
+    __slots__ = ("codec", "data", "definition", "name", "policy", "queue", "rpc_name", "timeout_ms")
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class StepCall(Operation):
         policy: RetryPolicy,
         timeout_ms: int | None,
         queue: str | None,
+        codec: Codec,
     ) -> None:
         """Keep what was asked for; nothing happens before it is awaited."""
         self.name = name
@@ -70,6 +72,7 @@ class StepCall(Operation):
         self.policy = policy
         self.timeout_ms = timeout_ms
         self.queue = queue
+        self.codec = codec
 
     @property
     def is_local(self) -> bool:
@@ -79,7 +82,7 @@ class StepCall(Operation):
     def value(self, result: bytes) -> Any:
         """Return the recorded *result* as the type that the step is annotated to return."""
         wanted = self.definition.result_type if self.definition else Any
-        return codec.convert(result, Any if wanted in (None, type(None)) else wanted)
+        return self.codec.convert(result, Any if wanted in (None, type(None)) else wanted)
 
 
 class SleepCall(Operation):
@@ -162,12 +165,13 @@ class Run:
             check_own_step_name(name),
             definition.name if definition else step,
             definition=definition,
-            data=codec.encode(data),
+            data=self._app.codec.encode(data),
             policy=(definition.policy if definition else RetryPolicy()).changed(
                 retries, retry_delay
             ),
             timeout_ms=timeout_ms if timeout is None else duration_ms(timeout),
             queue=None if queue is None else check_queue(queue),
+            codec=self._app.codec,
         )
 
     def sleep(self, name: str, duration: Duration) -> SleepCall:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from askel.durations import duration_text
-from askel.state import IdSource, Keys, StepDecision, codec, step_body
+from askel.state import IdSource, Keys, StepDecision, step_body
+from askel.state.codec import Codec
 from askel.wire import StepExecute, TimerFire, encode_command, encode_timer
 from askel.workflow.context import SleepCall, StepCall
 from askel.workflow.replay import Reached
@@ -23,11 +24,18 @@ class Expected(NamedTuple):
 class Decisions:
     """Makes the decisions of one run. ``seen`` is the length of the history they rest on."""
 
-    def __init__(self, keys: Keys, ids: IdSource, run_id: str, *, inline: bool) -> None:
-        """Make decisions about *run_id*; an *inline* run keeps its timers in memory."""
+    def __init__(
+        self, keys: Keys, ids: IdSource, codec: Codec, run_id: str, *, born: str, inline: bool
+    ) -> None:
+        """Make decisions about *run_id*, created at *born* (ms).
+
+        An *inline* run keeps its timers in memory.
+        """
         self._keys = keys
         self._ids = ids
+        self._codec = codec
         self._run_id = run_id
+        self._born = born
         self._inline = inline
 
     def begin(
@@ -60,6 +68,7 @@ class Decisions:
             retries=call.policy.retries,
             retry_delay=call.policy.delay,
             timeout="" if call.timeout_ms is None else duration_text(call.timeout_ms),
+            born=self._born,
         )
         return StepDecision(
             name=reached.key,
@@ -101,7 +110,7 @@ class Decisions:
             attempt=1,
             nonce="",
             body=_body(reached.key, "scheduled", 1, seen),
-            fields=self._common(reached, codec.encode({"duration": call.delay_ms})),
+            fields=self._common(reached, self._codec.encode({"duration": call.delay_ms})),
             delay_ms=call.delay_ms,
             timer=self._timer(reached.key, 1),
         )
@@ -125,7 +134,7 @@ class Decisions:
     def _timer(self, key: str, attempt: int) -> bytes:
         if self._inline:
             return b""
-        command = TimerFire(run_id=self._run_id, step_name=key, attempt=attempt)
+        command = TimerFire(run_id=self._run_id, step_name=key, attempt=attempt, born=self._born)
         return encode_timer("", encode_command(command))
 
 

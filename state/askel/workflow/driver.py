@@ -14,7 +14,7 @@ from typing import Protocol
 import anyio
 from anyio.abc import TaskGroup
 
-from askel.errors import StoreReplyError
+from askel.errors import StoreAccessError, StoreReplyError
 from askel.state import Activations, Entry, Turn, Turned
 from askel.workflow.activation import Activation, LocalAttempt, Outcome
 
@@ -184,10 +184,8 @@ class RunDriver:
     async def _take(self, turn: Turn, tg: TaskGroup) -> Ended | None:
         """Send *turn* until it is answered with other than BUSY; return how driving ends, if so."""
         while True:
-            try:
-                answer = await self._activations.turn(turn, self._entry)
-            except StoreReplyError as error:
-                self.refused = error
+            answer = await self._send(turn)
+            if answer is None:
                 return Ended.REFUSED
             if answer.word != "BUSY":
                 break
@@ -213,6 +211,16 @@ class RunDriver:
                 return Ended.FINISHED
             case word:
                 return _REFUSED[word]
+
+    async def _send(self, turn: Turn) -> Turned | None:
+        """Return the answer to *turn*, or None when Redis refuses what it would write."""
+        try:
+            return await self._activations.turn(turn, self._entry)
+        except StoreReplyError as error:
+            if isinstance(error, StoreAccessError) and error.refuses_login:
+                raise  # it is not this run that is refused
+            self.refused = error
+            return None
 
     async def _execute(self, attempt: LocalAttempt) -> None:
         outcome = await self._executor.execute(attempt)

@@ -17,8 +17,9 @@ from typing import Any
 import anyio
 
 from askel.durations import duration_text
-from askel.errors import PayloadError
-from askel.state import SerializedError, codec
+from askel.errors import PayloadError, SealedPayloadError, TamperedPayloadError
+from askel.state import SerializedError
+from askel.state.codec import PLAIN, Codec, serialize_error
 from askel.workflow.activation import LocalAttempt, Outcome
 from askel.workflow.app import StepDefinition
 from askel.workflow.context import StepContext
@@ -34,13 +35,21 @@ class Executor:
     """Calls handlers: coroutines here, plain functions in a bounded pool of threads."""
 
     def __init__(
-        self, *, threads: int = DEFAULT_THREADS, reach: Callable[[str], None] | None = None
+        self,
+        *,
+        threads: int = DEFAULT_THREADS,
+        reach: Callable[[str], None] | None = None,
+        codec: Codec = PLAIN,
     ) -> None:
-        """Bound the threads; *reach* is told before and after each handler, by tests."""
+        """Bound the threads; payloads are read and written by *codec*.
+
+        *reach* is told before and after each handler, by tests.
+        """
         # Not anyio's threads: those count as free when the waiting is cancelled, however long the
         # handler still blocks.
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
         self._reach = reach
+        self._codec = codec
 
     def close(self) -> None:
         """Begin nothing more in threads; handlers that still block are not waited for."""
@@ -60,11 +69,13 @@ class Executor:
         return outcome
 
     async def _guarded(self, attempt: LocalAttempt) -> Outcome:
-        definition = attempt.definition
+        definition, codec = attempt.definition, self._codec
         try:
-            arguments, named = _arguments(definition, attempt)
+            arguments, named = _arguments(definition, attempt, codec)
+        except (SealedPayloadError, TamperedPayloadError) as error:
+            return failure(error, codec=codec)  # another worker may have the right key
         except PayloadError as error:
-            return failure(error, permanent=True)
+            return failure(error, permanent=True, codec=codec)
         limit_s = None if attempt.timeout_ms is None else attempt.timeout_ms / 1_000
         try:
             with anyio.move_on_after(limit_s) as scope:
@@ -75,16 +86,16 @@ class Executor:
             if anyio.current_effective_deadline() == float("-inf"):
                 raise  # the cancellation is the caller's
             await _forget_cancellation()
-            return failure(error, message="the handler was cancelled from within")
+            return failure(error, message="the handler was cancelled from within", codec=codec)
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            return failure(error)
+            return failure(error, codec=codec)
         if scope.cancelled_caught:
             limit = duration_text(attempt.timeout_ms or 0)
-            return failure(TimeoutError(f"the attempt took longer than {limit}"))
+            return failure(TimeoutError(f"the attempt took longer than {limit}"), codec=codec)
         try:
             return Outcome(codec.encode(result))
         except PayloadError as error:
-            return failure(error, permanent=True)
+            return failure(error, permanent=True, codec=codec)
 
     async def _call(
         self, definition: StepDefinition, arguments: list[Any], named: dict[str, Any]
@@ -109,10 +120,14 @@ class Executor:
 
 
 def failure(
-    error: BaseException, *, permanent: bool = False, message: str | None = None
+    error: BaseException,
+    *,
+    permanent: bool = False,
+    message: str | None = None,
+    codec: Codec = PLAIN,
 ) -> Outcome:
     """Return the outcome of an attempt that failed with *error*."""
-    stored = codec.serialize_error(error, stack=_stack_of(error))
+    stored = serialize_error(error, stack=_stack_of(error))
     if message is not None:
         stored = SerializedError(message, stored.stack, stored.code, stored.name)
     return Outcome(codec.encode(stored), stored, permanent)
@@ -133,7 +148,7 @@ def _stack_of(error: BaseException) -> str | None:
 
 
 def _arguments(
-    definition: StepDefinition, attempt: LocalAttempt
+    definition: StepDefinition, attempt: LocalAttempt, codec: Codec
 ) -> tuple[list[Any], dict[str, Any]]:
     arguments = []
     if definition.takes_data:

@@ -27,7 +27,6 @@ from askel.state import (
     RunStatus,
     Turn,
     Turned,
-    codec,
     create_call,
     fields_of,
     read_run,
@@ -69,7 +68,7 @@ async def start_inline(
     _known(app, workflow)
     run_id = service.ids.run_id() if run_id is None else check_run_id(run_id)
     owner = service.ids.nonce()
-    text = codec.encode(value)
+    text = app.codec.encode(value)
     name, keys, args = create_call(
         service.keys,
         run_id,
@@ -105,7 +104,7 @@ async def resume_inline(
         if ended is Ended.LOST:
             raise LockLostError(run_id)
         if ended is not Ended.CONFLICT:
-            await _raise_unless_completed(service, run_id)
+            await _raise_unless_completed(app, service, run_id)
             return run_id
         owner = None  # what we remembered was stale: load the run again
     raise LockLostError(run_id)
@@ -137,7 +136,7 @@ async def _drive(
     activation = Activation(
         app, service.keys, service.ids, run_id=run_id, owner=owner, loaded=loaded, inline=True
     )
-    executor = Executor()
+    executor = Executor(codec=app.codec)
     driver = RunDriver(_caller(service), activation, executor, _Quiet(), entry=None)
     try:
         async with anyio.create_task_group() as tg:
@@ -173,9 +172,10 @@ def _only_error(error: BaseException) -> BaseException:
 
 async def _give_back(service: RedisWorkflowService, run_id: str, owner: str) -> None:
     """Release the lock, if it is still ours, so that others need not wait for its lease to end."""
+    ctl, lock = service.keys.ctl(run_id), service.keys.lock(run_id)
     with anyio.move_on_after(_RELEASE_S, shield=True):
         try:
-            await service.scripts.run("release_lock", [service.keys.lock(run_id)], [owner])
+            await service.scripts.run("release_lock", [ctl, lock], [owner])
         except StoreError:
             return  # it expires by itself
 
@@ -198,11 +198,11 @@ async def _keep_lock(
         driver.poke()
 
 
-async def _raise_unless_completed(service: RedisWorkflowService, run_id: str) -> None:
+async def _raise_unless_completed(app: App, service: RedisWorkflowService, run_id: str) -> None:
     flat = await service.scripts.fetch("HGETALL", service.keys.run(run_id))
     if not flat:
         raise RunNotFoundError(run_id)
-    run = read_run(fields_of(flat))
+    run = read_run(fields_of(flat), app.codec)
     if run.status is not RunStatus.COMPLETED:
         raise RunFailedError(run_id, run.status, run.error)
 

@@ -13,11 +13,20 @@ from typing import Any
 
 import msgspec
 
-from askel.errors import NonDeterminismError, StepFailedError
-from askel.state import HistoryEntry, SerializedError, codec
+from askel.errors import (
+    NonDeterminismError,
+    PayloadError,
+    SealedPayloadError,
+    StepFailedError,
+    TamperedPayloadError,
+)
+from askel.state import HistoryEntry, SerializedError
+from askel.state.codec import serialize_error
 from askel.workflow.app import App, WorkflowDefinition
 from askel.workflow.context import Operation, Run, SleepCall, StepCall
 from askel.workflow.fibers import Fibers, Waiter
+
+_UNOPENED = (SealedPayloadError, TamperedPayloadError)
 
 
 class StepRecord(msgspec.Struct):
@@ -48,7 +57,8 @@ class Replay:
     def __init__(self, app: App, definition: WorkflowDefinition, run_id: str, text: bytes) -> None:
         """Start the code on the run's input; it runs to its first waits.
 
-        An input that does not fit the workflow's type counts as an error that the code raised.
+        An input that does not fit the workflow's type counts as an error that the code raised. One
+        that is sealed and cannot be opened here does not: see ``unreadable``.
         """
         self.steps: dict[str, StepRecord] = {}
         self.open: dict[str, Reached] = {}
@@ -57,13 +67,26 @@ class Replay:
         self.touched: dict[str, None] = {}
         self.status = "running"
         self.fed = 0
+        # Why a payload that the code waits for cannot be opened: the code goes no further here,
+        # but it may where the right key is.
+        self.unreadable: PayloadError | None = None
+        self._codec = app.codec
         self._outcomes: dict[str, tuple[bytes, SerializedError | None]] = {}
         self._ordinals: Counter[str] = Counter()
         self._last_key: str | None = None
         self._unfed: deque[tuple[int, HistoryEntry]] = deque()
-        root = _call(definition, Run(app, run_id, definition.name), text)
-        self._fibers = Fibers(root, self._reach)
-        self._fibers.run()
+        arguments: list[Any] = [Run(app, run_id, definition.name)]
+        misfit = None
+        if definition.takes_input:
+            try:
+                arguments.append(self._codec.convert(text, definition.input_type))
+            except _UNOPENED as error:
+                self.unreadable = error
+            except PayloadError as error:
+                misfit = error
+        self._fibers = Fibers(_call(definition, arguments, misfit), self._reach)
+        if self.unreadable is None:
+            self._fibers.run()
 
     @property
     def done(self) -> bool:
@@ -126,10 +149,12 @@ class Replay:
             self._take_step(entry)
 
     def _take_step(self, entry: HistoryEntry) -> None:
+        if not entry.status:
+            return  # Something is noted of the attempt, which goes on as it was.
         record = self.steps.get(entry.name)
         if record is None:
             record = self.steps[entry.name] = StepRecord(entry.status, entry.attempt)
-            if entry.seen is not None:
+            if entry.seen is not None and self.unreadable is None:
                 self._compare(entry)
         # What no turn wrote was written for a stream entry: by begin, complete, or another program.
         queued = entry.seen is None or entry.status == "scheduled"
@@ -141,7 +166,17 @@ class Replay:
         if entry.status == "succeeded":
             self._resolve(entry.name, bytes(entry.result), None)
         elif entry.final:
-            self._resolve(entry.name, b"", codec.read_error(bytes(entry.error)))
+            self._take_failure(entry)
+
+    def _take_failure(self, entry: HistoryEntry) -> None:
+        try:
+            error = self._codec.read_error(bytes(entry.error))
+        except _UNOPENED as sealed:
+            self.unreadable = sealed
+            return
+        except PayloadError as damaged:
+            error = serialize_error(damaged)
+        self._resolve(entry.name, b"", error)
 
     def _compare(self, entry: HistoryEntry) -> None:
         """Hold the first record of a step against what the code reached under that name."""
@@ -175,6 +210,8 @@ class Replay:
         elif isinstance(call, StepCall):
             try:
                 waiter(call.value(outcome), None)
+            except _UNOPENED as sealed:
+                self.unreadable = sealed
             except Exception as wrong:  # noqa: BLE001 - the code is told, and may handle it
                 waiter(None, wrong)
         else:
@@ -193,7 +230,9 @@ class Replay:
             self.touch(key)
 
 
-async def _call(definition: WorkflowDefinition, run: Run, text: bytes) -> Any:
-    if not definition.takes_input:
-        return await definition.fn(run)
-    return await definition.fn(run, codec.convert(text, definition.input_type))
+async def _call(
+    definition: WorkflowDefinition, arguments: list[Any], misfit: PayloadError | None
+) -> Any:
+    if misfit is not None:
+        raise misfit
+    return await definition.fn(*arguments)

@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock stream step commands timers retry_stream
 -- ARGV group entry nonce attempt offset run_id step_name status outcome json final delay_ms timer retry...
 -- OK owner | ALREADY | NOTFOUND | TERMINAL status | GONE | FENCED | BUSY pttl
---- include clock entry owner drive
+--- include clock entry mirror owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, nonce, attempt, offset, run_id, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local becomes, outcome, json, final, delay, timer = ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1', ARGV[12], ARGV[13]
@@ -28,15 +28,19 @@ if pttl then return { 'BUSY', pttl } end
 
 if drop(stream, group, entry) == 0 and nonce == '' then return { 'GONE' } end
 local at = clock(offset)
+moved(step, attempt, becomes, outcome, json)
 local closing = closed(s, at, name, becomes, outcome, json, final and becomes == 'failed' and ',"final":true' or '')
 if final then
   redis.call('HSET', step, 'status', becomes, outcome, json, 'updatedAt', at)
   redis.call('RPUSH', history, closing)
+  mirror(at)
   return { 'OK', drive(ctl, KEYS[7], run_id, x) }
 end
 redis.call('HSET', step, 'status', 'pending', 'attemptCount', attempt + 1, 'updatedAt', at)
 redis.call('RPUSH', history, closing,
   opened(at, '"t":"step","name":' .. cjson.encode(name) .. ',"status":"pending","attempt":' .. (attempt + 1)))
+moved(step, attempt + 1, 'pending')
+mirror(at)
 if tonumber(delay) > 0 then
   redis.call('ZADD', KEYS[8], at + delay, timer)
 else

@@ -1,23 +1,44 @@
 -- create_run: a run that a program drives itself, or that inline mode is about to run.
--- KEYS run ctl history lock events runs stream
--- ARGV offset run_id workflow input owner lease_ms group entry body field...
--- OK | EXISTS | CONFLICT | GONE
---- include clock entry index owner create
+-- policy: reject, or what lets a run that exists give way to a new generation (with the stems of keys):
+-- after-terminal where it has ended, terminate-existing in any case. nonce: of a call that names the run.
+-- KEYS run ctl history lock events runs stream stem...
+-- ARGV offset run_id workflow input owner lease_ms group entry body nonce policy field...
+-- OK | EXISTS | CONFLICT | GONE | BUSY pttl
+--- include clock entry statuses index owner deleted past unindex change succeed create
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local offset, run_id, workflow, input, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local lease_ms, group, entry, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local lease_ms, group, entry, body, nonce, policy = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 
-local r = redis.call('HMGET', run, 'status', 'workflow', 'input')
+local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'nonce')
+local x = redis.call('HMGET', ctl, 'owner', 'was:' .. entry)
+local given_up = r[1] and gives_way(policy, r[1])
 if r[1] then
-  if owner ~= '' and redis.call('HGET', ctl, 'owner') == owner then return { 'OK' } end
-  return { r[2] == workflow and r[3] == input and 'EXISTS' or 'CONFLICT' }
+  if (owner ~= '' and x[1] == owner) or (nonce ~= '' and r[4] == nonce) then return { 'OK' } end
+  if x[2] then
+    drop(KEYS[7], group, entry)                            -- it made a generation before this one
+    return { 'GONE' }
+  end
+  if not given_up then return { r[2] == workflow and r[3] == input and 'EXISTS' or 'CONFLICT' } end
+  local pttl = busy(lock, x[1], '')
+  if pttl then return { 'BUSY', pttl } end
+end
+if not r[1] and entry == '' and made_before(KEYS[6], run_id, nonce, owner) then return { 'OK' } end
+if not r[1] and deleted_since(KEYS[6], run_id, entry) then
+  drop(KEYS[7], group, entry)
+  return { 'GONE' }
 end
 redis.call('LLEN', history)                             -- refuses a key of another type before any write
 if entry ~= '' and drop(KEYS[7], group, entry) == 0 then return { 'GONE' } end
-create({ run = run, runs = KEYS[6], history = history, events = KEYS[5] },
-  run_id, workflow, input, clock(offset), { unpack(ARGV, 10) }, body)
+local keys = { run = run, runs = KEYS[6], history = history, events = KEYS[5], lock = lock }
+local at = clock(offset)
+local fields, more = {}, ''
+if given_up then fields, more = succeed(keys, { unpack(KEYS, 8) }, run_id, r[1], r[2] or '', at) end
+for k = 12, #ARGV do fields[#fields + 1] = ARGV[k] end
+if nonce ~= '' then fields[#fields + 1] = 'nonce' fields[#fields + 1] = nonce end
+create(keys, run_id, workflow, input, at, fields, body .. more)
 if owner ~= '' then
-  redis.call('HSET', ctl, 'owner', owner, 'turn', 0, 'fence', 1)
+  redis.call('HSET', ctl, 'owner', owner, 'turn', 0)
+  redis.call('HINCRBY', ctl, 'fence', 1)
   redis.call('SET', lock, owner, 'PX', lease_ms)
 end
 return { 'OK' }

@@ -2,7 +2,7 @@
 -- KEYS run ctl history lock stream step commands dead
 -- ARGV group entry offset run_id step_name error reason detail deliveries word...
 -- OK owner | GONE | BUSY pttl
---- include clock entry owner drive
+--- include clock entry mirror owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, offset, run_id, name, err = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
@@ -19,5 +19,7 @@ redis.call('XADD', KEYS[8], '*', 'reason', ARGV[7], 'detail', ARGV[8], 'stream',
   'deliveries', ARGV[9], 'at', at, unpack(ARGV, 10))
 if not open then return { 'OK', '' } end
 redis.call('HSET', step, 'status', 'failed', 'error', err, 'updatedAt', at)
+moved(step, s[2], 'failed', 'error', err)
+mirror(at)
 redis.call('RPUSH', history, closed(s, at, name, s[1] == 'running' and 'lost' or 'failed', 'error', err, ',"final":true'))
 return { 'OK', drive(ctl, KEYS[7], run_id, x) }

@@ -1,15 +1,16 @@
 -- record: append what happened to the run, whoever read the command; wake who decides.
 -- kind: signal, or timer (which ends a sleep, or lets a retry begin; ignored when no longer awaited).
 -- KEYS run ctl history lock stream commands step
--- ARGV group entry offset run_id command_id kind step_name attempt body
+-- ARGV group entry offset run_id command_id kind step_name attempt body born
 -- OK owner | STALE | DUP | NOTFOUND | TERMINAL status | GONE | BUSY pttl
---- include clock entry owner drive
+--- include clock entry mirror owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
 local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local kind, name, attempt, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
-local status = redis.call('HGET', run, 'status')
-if kind == 'timer' and (not status or TERMINAL[status]) then
+local r = redis.call('HMGET', run, 'status', 'createdAt')
+local status = r[1]
+if (kind == 'timer' and (not status or TERMINAL[status])) or (ARGV[10] ~= '' and r[2] ~= ARGV[10]) then
   drop(stream, group, entry)                               -- nobody waits for it any more
   return { 'STALE' }
 end
@@ -31,6 +32,8 @@ if kind == 'timer' then
   if s[1] == 'scheduled' then
     redis.call('HSET', step, 'status', 'succeeded', 'result', 'null', 'updatedAt', at)
     text = closed(s, at, name, 'succeeded', 'result', 'null', '')
+    moved(step, attempt, 'succeeded', 'result', 'null')
+    mirror(at)
   end
 end
 redis.call('RPUSH', history, text)

@@ -1,10 +1,16 @@
 -- History entries. Payloads are spliced as the JSON text they are: never decoded, never encoded.
-local FIELDS = { 'status', 'attemptCount', 'nonce', 'stepId', 'rpcName', 'data', 'retries', 'retryDelay', 'fromStepName' }
+local FIELDS = { 'status', 'attemptCount', 'nonce', 'stepId', 'rpcName', 'data', 'retries', 'retryDelay', 'fromStepName',
+  'branchTaken', 'childRunId' }
 
 local LOST = '{"message":"the process that ran this attempt stopped before it ended","name":"AttemptLost"}'
 
 local function opened(at, body)
   return '{"at":' .. at .. ',' .. body .. '}'
+end
+
+-- An entry that opens an attempt, or moves it on, is small: it names no first attempt.
+local function of_attempt(number)
+  return tonumber(number) > 1 and ',"attempt":' .. number or ''
 end
 
 -- The entry that closes an attempt is complete: it can be read without the ones before it.
@@ -17,5 +23,7 @@ local function closed(s, at, name, status, outcome, json, tail)
     .. (s[7] and ',"retries":' .. s[7] or '')
     .. (s[8] and ',"retryDelay":' .. cjson.encode(s[8]) or '')
     .. (s[9] and ',"from":' .. cjson.encode(s[9]) or '')
+    .. (s[10] and ',"branch":' .. cjson.encode(s[10]) or '')
+    .. (s[11] and ',"child":' .. cjson.encode(s[11]) or '')
     .. ',"' .. outcome .. '":' .. json .. tail .. '}'
 end

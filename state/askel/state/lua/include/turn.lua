@@ -33,6 +33,7 @@ local function write_results(found, i, at, entries)
     if final then
       redis.call('HSET', KEYS[tonumber(ARGV[i])], 'status', becomes == 'lost' and 'failed' or becomes, outcome, json, 'updatedAt', at)
     end
+    moved(KEYS[tonumber(ARGV[i])], found[k][2], becomes, outcome, json)
     local tail = final and becomes ~= 'succeeded' and ',"final":true' or ''
     entries[#entries + 1] = closed(found[k], at, ARGV[i + 7], becomes, outcome, json, tail .. ',"seen":' .. ARGV[i + 9])
     i = i + 10
@@ -55,6 +56,7 @@ local function write_decisions(starts, at, entries, names, timers)
       body = body .. ',"due":' .. due
     end
     if queue ~= '' then redis.call('XADD', KEYS[tonumber(queue)], '*', unpack(ARGV, last + 2, last + 1 + tonumber(ARGV[last + 1]))) end
+    moved(key, ARGV[i + 4], ARGV[i + 3])
     entries[#entries + 1] = opened(at, body)
   end
 end

@@ -1,0 +1,174 @@
+"""Reads: what one costs alone, and what it costs with a crowd of other runs in the same Redis."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from uuid import uuid4
+
+import msgspec
+
+from askel import RedisWorkflowService
+from askel.state import Connection, Keys, connect
+from askeld.server_binary import ServerBinary
+from benchmarks.arena import Arena
+from benchmarks.crowd import Template, fill, template
+from benchmarks.figures import BenchmarkError, Measured, SkippedError, Value
+from benchmarks.lifecycles import PAYLOAD_BYTES, by_calls, drive_runs
+from benchmarks.payloads import Payloads
+from benchmarks.peer import drive
+from benchmarks.servers import private_server
+
+READS = ("get_run", "get_run_history", "get_run_status", "list_runs", "delete_run")
+PLACES = ("alone", "crowd")
+# Our own runs, in both places: more than a page of `list_runs`.
+_OWN = 60
+_LANES = 20
+_PAGE = 50
+# The Node package takes whole seconds for a read in the crowd.
+_NODE_TIMES = {"get_run": 200, "get_run_history": 3, "get_run_status": 2, "list_runs": 2}
+_TIMEOUT_S = 60.0
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A server with our own runs on it, and what can be copied there."""
+
+    url: str
+    control: Connection
+    own: list[str]
+    model: Template
+
+    async def deletable(self, count: int) -> list[str]:
+        """Make *count* runs that will be deleted."""
+        run_ids = [str(uuid4()) for _ in range(count)]
+        await self.model.copy(run_ids)
+        return run_ids
+
+
+async def askel(arena: Arena, *, crowd: int, times: int) -> Measured:
+    """Read *times* times in each place, by turns; the medians."""
+    waits: dict[tuple[str, str], list[float]] = {}
+    async with _places(arena, _make_askel, crowd) as places:
+        services = {name: RedisWorkflowService(place.url) for name, place in places.items()}
+        try:
+            calls = {
+                name: _calls(services[name], place, await place.deletable(times))
+                for name, place in places.items()
+            }
+            for name, service in services.items():
+                await service.get_run(places[name].own[0])
+            for read in READS:
+                for turn in range(times):
+                    for name in PLACES[:: 1 if turn % 2 else -1]:
+                        began = time.perf_counter()
+                        answer = await calls[name][read]()
+                        waits.setdefault((read, name), []).append(time.perf_counter() - began)
+                        if not answer:
+                            raise BenchmarkError(f"{read} found nothing")
+        finally:
+            for service in services.values():
+                await service.close()
+    medians = {place: statistics.median(found) * 1e3 for place, found in waits.items()}
+    return _measured(medians, crowd, {"times": times})
+
+
+async def node(arena: Arena, *, crowd: int, times: int) -> Measured:
+    """Let the Node package do the same: *times* times alone, a few times in the crowd."""
+    few = {read: min(_NODE_TIMES.get(read, 2), times) for read in READS}
+    async with _places(arena, _make_node, crowd) as places:
+        answer = await drive(
+            Payloads(PAYLOAD_BYTES).values,
+            mode="reads",
+            prefix=Keys().prefix,
+            names=READS,
+            times={"alone": dict.fromkeys(READS, times), "crowd": few},
+            places={
+                name: {
+                    "url": place.url,
+                    "ids": place.own,
+                    "deletable": await place.deletable(
+                        times if name == "alone" else few["delete_run"]
+                    ),
+                }
+                for name, place in places.items()
+            },
+        )
+    medians = {
+        (read, name): statistics.median(found)
+        for name, waits in answer["waits"].items()
+        for read, found in waits.items()
+    }
+    return _measured(medians, crowd, {"times": times})
+
+
+def _measured(
+    medians: Mapping[tuple[str, str], float], crowd: int, counts: dict[str, int]
+) -> Measured:
+    values = {
+        f"{read}_{name}": Value(medians[read, name], "ms") for read in READS for name in PLACES
+    }
+    return Measured(values, {"crowd": crowd, "own": _OWN} | counts)
+
+
+def _calls(
+    service: RedisWorkflowService, place: Place, deletable: list[str]
+) -> dict[str, Callable[[], Awaitable[object]]]:
+    own = place.own
+    return {
+        "get_run": lambda: service.get_run(own[0]),
+        "get_run_history": lambda: service.get_run_history(own[1]),
+        "get_run_status": lambda: service.get_run_status(own[2]),
+        "list_runs": lambda: service.list_runs(limit=_PAGE),
+        "delete_run": lambda: service.delete_run(deletable.pop()),
+    }
+
+
+@asynccontextmanager
+async def _places(
+    arena: Arena, make: Callable[[str], Awaitable[list[str]]], crowd: int
+) -> AsyncIterator[dict[str, Place]]:
+    """Give two servers with the same runs of ours, one of them with a crowd of others besides."""
+    if arena.binary is None:
+        raise SkippedError("a crowd is made on a server that is started for it: no --redis")
+    async with _place(arena.binary, make) as alone, _place(arena.binary, make) as among:
+        await fill([among.model], [str(uuid4()) for _ in range(crowd)])
+        found = int(await among.control.send("GET", "crowd"))
+        if found != crowd:
+            raise BenchmarkError(f"only {found} of {crowd} other runs could be made")
+        yield {"alone": alone, "crowd": among}
+
+
+@asynccontextmanager
+async def _place(
+    binary: ServerBinary, make: Callable[[str], Awaitable[list[str]]]
+) -> AsyncIterator[Place]:
+    with private_server(binary) as url:
+        control = connect(url, timeout_s=_TIMEOUT_S, name="askel-bench")
+        try:
+            own = await make(url)
+            yield Place(url, control, own, await template(control, Keys().prefix, own[0]))
+        finally:
+            await control.close()
+
+
+async def _make_askel(url: str) -> list[str]:
+    async with RedisWorkflowService(url) as service:
+        return await drive_runs(service, by_calls, Payloads(PAYLOAD_BYTES), _OWN, _LANES)
+
+
+async def _make_node(url: str) -> list[str]:
+    answer = await drive(
+        Payloads(PAYLOAD_BYTES).values,
+        mode="lifecycles",
+        url=url,
+        prefix=Keys().prefix,
+        pipelining=True,
+        runs=_OWN,
+        inFlight=_LANES,
+        warmUp=0,
+        looked=0,
+    )
+    run_ids: list[str] = answer["ids"]
+    return run_ids

@@ -1,0 +1,56 @@
+"""The retention loop: ended runs that their workflow's policy gives up are deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from askel import StoreError, StoreReplyError
+from askel.state import Retention
+from askeld.observability import Logger
+
+_LIMIT = 1_000
+
+
+class RetentionLoop:
+    """Applies the policies that lie in Redis; there are none until somebody sets one.
+
+    Every worker does so. What two of them delete at once is deleted once.
+    """
+
+    def __init__(self, retention: Retention, log: Logger, every_ms: int) -> None:
+        """Look every *every_ms*; where more is to go than one call takes, at once again."""
+        self._retention = retention
+        self._log = log
+        self._every_s = every_ms / 1_000
+        self._damaged: Sequence[str] = ()
+        self._stopping = anyio.Event()
+
+    def stop(self) -> None:
+        """Delete nothing more."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Apply the policies until stopped; trouble with Redis is left to the next time."""
+        while not self._stopping.is_set():
+            removed = 0
+            try:
+                removed = await self.run_once()
+            except StoreReplyError as error:  # not allowed to, for one: nobody else will tell
+                self._log.warning("retention_refused", error=error.code)
+            except StoreError as error:
+                self._log.debug("retention_interrupted", error=str(error))
+            if removed < _LIMIT:
+                with anyio.move_on_after(self._every_s):
+                    await self._stopping.wait()
+
+    async def run_once(self) -> int:
+        """Apply the policies once; return how many runs were deleted."""
+        removed = await self._retention.apply(_LIMIT)
+        damaged, self._damaged = self._damaged, self._retention.damaged
+        if self._damaged and self._damaged != damaged:
+            self._log.warning("retention_policy_damaged", policies=self._damaged)
+        if removed:
+            self._log.info("runs_expired", count=removed)
+        return removed

@@ -1,0 +1,222 @@
+"""What a caller may give as the connection, read into the pool that redis-py would use.
+
+The pool is never connected: it carries every URL option, TLS parameter and credential provider
+that redis-py knows. Beside those there are a few options of askel's own, which are taken out first.
+No message repeats a value: any of them may be, or hold, a secret.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
+import redis
+import redis.asyncio as aioredis
+import redis.asyncio.sentinel
+import redis.sentinel
+from redis.asyncio.connection import SSLConnection, parse_url
+from redis.exceptions import RedisError
+
+from askel.errors import InvalidOptionError
+
+ConnectionLike: TypeAlias = "str | Mapping[str, Any] | aioredis.Redis"
+
+_NOT_UNDERSTOOD = (
+    "the Redis connection is not understood: give a URL such as redis://host:6379/0, "
+    "rediss://… or unix:///path, or a mapping of redis-py's connection options"
+)
+_SCHEMES = {"redis", "rediss", "unix"}
+#: Options of redis-py that would have to run its own code on each new socket.
+_CANNOT_HONOUR = ("redis_connect_func",)
+#: Options of a pool that waits for a free connection: there is one, which all share.
+_OF_A_POOL = ("timeout",)
+_SHORTEST_HINT = 0.75
+
+
+class OwnOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What askel reads beyond redis-py's options.
+
+    ``password_file`` is read at every connect, so that a rotated password is found;
+    ``server_hostname`` is the name that the server's certificate must carry, where that is not
+    the name that is dialled; ``url_file`` is the file that the whole URL came from.
+    """
+
+    password_file: str | None = None
+    server_hostname: str | None = None
+    url_file: str | None = None
+
+    def __repr__(self) -> str:
+        """Name nothing: paths of secrets are nobody's business."""
+        return f"<{type(self).__name__}>"
+
+
+_OWN = {"password_file", "server_hostname"}
+
+
+def read_connection(connection: ConnectionLike) -> tuple[aioredis.ConnectionPool, OwnOptions]:
+    """Return the pool that carries the settings of *connection*, and askel's own options.
+
+    Raises:
+        InvalidOptionError: It is a client of another kind, a malformed URL, options that are
+            unknown or contradict each other, or a file that cannot be read.
+    """
+    if isinstance(connection, aioredis.Redis):
+        return connection.connection_pool, OwnOptions()
+    if isinstance(connection, str):
+        return _from_url(connection)
+    if isinstance(connection, Mapping):
+        return _from_mapping(connection)
+    raise InvalidOptionError(_refusal(connection))
+
+
+def read_secret(path: str, what: str) -> str:
+    """Return the one line in the file at *path*.
+
+    Raises:
+        InvalidOptionError: It cannot be read, is not UTF-8, or has none or several lines.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+    except OSError as error:
+        raise InvalidOptionError(f"{what}: cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:  # it holds the whole secret
+        raise InvalidOptionError(f"{what}: {path} is not UTF-8 text") from None
+    except ValueError:
+        raise InvalidOptionError(f"{what}: the path of the file is not allowed") from None
+    lines = text.removesuffix("\n").removesuffix("\r").splitlines()
+    if len(lines) != 1 or not lines[0]:
+        raise InvalidOptionError(f"{what}: {path} must hold exactly one line")
+    return lines[0]
+
+
+def _from_url(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
+    parts = _split(url)
+    if parts.scheme == "file":
+        if parts.netloc or parts.query or not parts.path:
+            raise InvalidOptionError("write a file that holds the URL as file:///path/of/it")
+        path = unquote(parts.path)
+        pool, own = _from_url_text(read_secret(path, "the URL file").strip())
+        return pool, msgspec.structs.replace(own, url_file=path)
+    return _from_url_text(url)
+
+
+def _from_url_text(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
+    parts = _split(url)
+    if parts.scheme not in _SCHEMES:
+        raise InvalidOptionError(_NOT_UNDERSTOOD)
+    if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
+        # redis-py would take database 0 without a word.
+        msg = f"{_NOT_UNDERSTOOD}; after the port stands the number of a database"
+        raise InvalidOptionError(msg)
+    try:
+        options: dict[str, Any] = dict(parse_url(url))
+    except ValueError:
+        raise InvalidOptionError(_NOT_UNDERSTOOD) from None
+    own = _take_own(options)
+    for name in _OF_A_POOL:
+        options.pop(name, None)
+    if parts.scheme == "rediss":
+        options.setdefault("ssl_check_hostname", True)  # no default of redis-py before 6
+    # What looks like a name in a URL may be a part of a password that was not percent-encoded.
+    shown = "@" not in parts.query + parts.fragment
+    pool = _made(aioredis.ConnectionPool, options, show_names=shown)
+    return pool, _checked(pool, own, show_names=shown)
+
+
+def _from_mapping(given: Mapping[str, Any]) -> tuple[aioredis.ConnectionPool, OwnOptions]:
+    options = dict(given)
+    own = _take_own(options)
+    tls = sorted(name for name in options if str(name).startswith("ssl_"))
+    if options.get("ssl"):
+        options.setdefault("ssl_check_hostname", True)
+    elif tls and options.get("connection_pool") is None:
+        msg = f"{tls[0]} is given without ssl=True: nothing would be encrypted"
+        raise InvalidOptionError(msg)
+    client = _made(aioredis.Redis, options, show_names=True)
+    pool = client.connection_pool
+    return pool, _checked(pool, own, show_names=True)
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise InvalidOptionError(_NOT_UNDERSTOOD) from None
+    return parts
+
+
+def _take_own(options: dict[str, Any]) -> OwnOptions:
+    found = {name: options.pop(name) for name in _OWN & options.keys()}
+    for name, value in found.items():
+        if value is not None and not isinstance(value, str | Path):
+            raise InvalidOptionError(f"{name} must be text")
+    own = OwnOptions(**{name: value and str(value) for name, value in found.items()})
+    if own.password_file:
+        if options.get("password") or options.get("credential_provider"):
+            msg = "password_file stands beside another password: give one of them"
+            raise InvalidOptionError(msg)
+        read_secret(own.password_file, "password_file")  # said at once, not at the first call
+    return own
+
+
+def _made(kind: Any, options: dict[str, Any], *, show_names: bool) -> Any:
+    """Return ``kind(**options)``; what it says of a mistake is never repeated as it is."""
+    try:
+        return kind(**options)
+    except (TypeError, ValueError, RedisError) as error:
+        raise InvalidOptionError(_NOT_UNDERSTOOD + _hint(error, show_names)) from None
+
+
+def _checked(pool: aioredis.ConnectionPool, own: OwnOptions, *, show_names: bool) -> OwnOptions:
+    """Return *own* when a connection can be described by the options of *pool*."""
+    parameters = _made(pool.connection_class, pool.connection_kwargs, show_names=show_names)
+    if own.server_hostname and not isinstance(parameters, SSLConnection):
+        msg = "server_hostname is for TLS: write rediss://… or ssl=True"
+        raise InvalidOptionError(msg)
+    if not (str(parameters.db or 0).isascii() and str(parameters.db or 0).isdigit()):
+        raise InvalidOptionError(f"{_NOT_UNDERSTOOD}; db is the number of a database")
+    for name in _CANNOT_HONOUR:
+        if pool.connection_kwargs.get(name) is not None:
+            raise InvalidOptionError(f"{name} cannot be honoured: askel opens its own connection")
+    return own
+
+
+def _hint(error: BaseException, show_names: bool) -> str:  # noqa: FBT001 - of one module
+    """Return `` (no option …)`` where *error* is about the name of an option."""
+    found = re.search(r"unexpected keyword argument '([a-z_]{1,40})'", str(error))
+    if found is None or not show_names:
+        return ""
+    known = [*inspect.signature(aioredis.Redis).parameters, *_OWN]
+    near = difflib.get_close_matches(found[1], known, 1, _SHORTEST_HINT)
+    return f" (there is no option {found[1]}{f', did you mean {near[0]}?' if near else ''})"
+
+
+def _refusal(given: object) -> str:
+    if isinstance(given, redis.Redis | redis.RedisCluster | redis.sentinel.Sentinel):
+        return f"this is a blocking {_name(given)} client: give a redis.asyncio.Redis, or a URL"
+    if isinstance(given, aioredis.RedisCluster | aioredis.sentinel.Sentinel):
+        return (
+            f"a {_name(given)} is no Redis connection that can be used yet: "
+            f"{NO_SENTINEL_OR_CLUSTER}"
+        )
+    return (
+        f"a {type(given).__name__} is no Redis connection: give a URL, a mapping of options "
+        "or a redis.asyncio.Redis client"
+    )
+
+
+def _name(given: object) -> str:
+    kind = type(given)
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+
+
+NO_SENTINEL_OR_CLUSTER = (
+    "Sentinel and Cluster clients are not supported yet: give the primary's URL"
+)

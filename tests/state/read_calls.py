@@ -1,0 +1,79 @@
+"""The callers that read runs whole, and of versions: what they send, what answers mean to them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from tests.state.calls import Case, K, service
+
+from askel import GraphState, RunStatus, RunStatusReport, VersionNotFoundError
+
+RUN_HASH = [
+    *(b"id", b"r", b"workflow", b"w", b"status", b"running"),
+    *(b"createdAt", b"1000", b"updatedAt", b"1000"),
+]
+STARTED = b'{"t":"run","at":1000,"status":"running","workflow":"w"}'
+REPORT = RunStatusReport("r", RunStatus.RUNNING, datetime.fromtimestamp(1, UTC), [])
+STEP_LIST = {"steps": K.steps("r"), "stem": K.step_stem("r")}
+
+READS = [
+    Case(
+        "read_run",
+        lambda s: service(s).get_run_status("r"),
+        {"run": K.run("r"), "history": K.history("r"), **STEP_LIST},
+        {"first": 0, "last": -1, "steps": 1_000},
+        {"OK": ([1, RUN_HASH, [STARTED], []], REPORT), "NOTFOUND": ([], None)},
+    ),
+    Case(
+        "read_steps",
+        lambda s: service(s).get_node_results("r", ["s", "t", "s"]),
+        STEP_LIST,
+        {"first": 0, "last": 999, "fields": "status,result", "name...": ["s", "t"]},
+        {
+            "OK": (
+                [-1, [b"s", [b"succeeded", b"null"], b"t", [b"running", None]]],
+                {"s": None},
+            )
+        },
+        id="read_steps by name",
+    ),
+    Case(
+        "read_steps",
+        lambda s: service(s).get_completed_graph_state("r"),
+        STEP_LIST,
+        {
+            "first": 0,
+            "last": 999,
+            "fields": "status,attemptCount,retries,branchTaken",
+            "name...": [],
+        },
+        {
+            "OK": (
+                [-1, [b"s", [b"succeeded", b"1", None, b"b"], b"t", [b"failed", b"1", None, None]]],
+                GraphState(["s"], ["t"], {"s": "b"}),
+            )
+        },
+        id="read_steps from the list",
+    ),
+    Case(
+        "upsert_version",
+        lambda s: service(s).upsert_workflow_version("a:b", "c%", {"n": 1}, "dsl"),
+        {"version": "p:version:a%3Ab:c%25"},
+        {
+            "offset": 11,
+            "workflow": "a:b",
+            "graph_hash": "c%",
+            "graph": b'{"n":1}',
+            "source": "dsl",
+            "status": "active",
+        },
+        {"OK": ([], True), "ALREADY": ([], False), "EXISTS": ([], False)},
+    ),
+    Case(
+        "move_version",
+        lambda s: service(s).update_workflow_version_status("w", "h", "declined"),
+        {"version": "p:version:w:h"},
+        {"status": "declined"},
+        {"OK": ([], None), "ALREADY": ([], None), "NOTFOUND": ([], VersionNotFoundError)},
+    ),
+]
