@@ -103,6 +103,10 @@ format: $(STAMP) ## rewrite the files as lint wants them, where ruff can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+.PHONY: api
+api: $(STAMP) ## write docs/api.md, the API reference, from the docstrings
+	$(BIN)/python docs/api_reference.py
+
 .PHONY: bench
 bench: $(STAMP) ## the benchmarks
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

@@ -63,7 +63,7 @@ async function lifecycles() {
   const commands = after.commands - before.commands - 2
   const serverUs = after.cpuUs - before.cpuUs
   let steps = 0
-  for (const id of ids.slice(-job.looked)) {
+  for (const id of ids.slice(0, job.looked)) {
     const status = await service.getRunStatus(id)
     if (status.status !== 'completed') throw new Error(`run ${id} is ${status.status}`)
     steps += status.steps.filter(step => step.status === 'succeeded').length

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import anyio
 
-from askel import StoreError, StoreReplyError
+from askel import StoreAccessError, StoreError, StoreReplyError
 from askel.state import GROUP, Connection, Entry
 from askeld.context import WorkerContext
 
@@ -72,6 +72,8 @@ class Consumer:
                 await self.run_once()
                 pause_s = _FIRST_PAUSE_S
             except StoreReplyError as error:
+                if isinstance(error, StoreAccessError) and error.refuses_login:
+                    raise
                 if error.code not in {"NOGROUP", "UNBLOCKED"}:
                     self._log.warning("read_refused", error=error.code)
                     await anyio.sleep(pause_s)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 from askel.errors import InvalidOptionError
 
 Duration: TypeAlias = timedelta | str | float | int
+"""A ``timedelta``, a number of seconds, or text: ``250ms``, ``5s``, ``5min``, ``2h``, ``3d``."""
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000}
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|s|min|h|d)")

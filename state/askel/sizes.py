@@ -8,6 +8,7 @@ from typing import TypeAlias
 from askel.errors import InvalidOptionError
 
 Size: TypeAlias = int | str
+"""A number of bytes, or text: ``512B``, ``64KiB``, ``1MiB``, ``2GiB``."""
 
 _UNITS = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _TEXT = re.compile(r"([0-9]{1,15})\s*(B|KiB|MiB|GiB)")

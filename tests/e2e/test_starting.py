@@ -1,6 +1,5 @@
 """Runs are started by a plain XADD; the same start sent twice starts one run."""
 
-import pytest
 import redis as redis_py
 from tests.apps.parts import JOURNEY, app
 from tests.helpers.history_checker import check_all

@@ -25,7 +25,6 @@ from askel import (
     SerializedError,
     StepConflictError,
     StepNotFoundError,
-    StepNotFoundError,
     StepStatus,
 )
 from askel.state import Renewed, Scripts, renew_call, renewed
@@ -47,14 +46,7 @@ async def _lock(stub: StubConnection, *, wait: float = 0) -> Any:
         return lock.fence
 
 
-APPLY_KEYS = {
-    **RUN_KEYS,
-    "commands": K.commands_default,
-    "events": K.events,
-    "runs": K.runs,
-    "steps": K.steps("r"),
-    "state": K.run_state("r"),
-}
+APPLY_KEYS = {**RUN_KEYS, "commands": K.commands_default, "steps": K.steps("r")}
 
 
 def apply(
@@ -62,7 +54,10 @@ def apply(
     *words: Any,
     id: str,
     never: tuple[str, ...] = (),
-    steps: int = 1,
+    more: tuple[str, ...] = (K.step("r", "s"),),
+    script: str = "apply",
+    keys: dict[str, Any] | None = None,
+    args: dict[str, Any] | None = None,
     nonce: str = "",
     answers: Any = (),
     missing: type[Exception] = RunNotFoundError,
@@ -74,12 +69,11 @@ def apply(
         words: What it sends.
         id: Its name.
         never: The answers that the script has for other kinds of changes only.
-        steps: How many steps it is about.
+        more: The keys that it needs beside those of every list.
         nonce: That of a transaction.
         answers: Where they differ from those of the others.
         missing: What is raised where there is no such run.
     """
-    answers = {**dict(answers), **dict.fromkeys(never, ([1], AssertionError))}
     refusals: dict[str, tuple[list[Any], Any]] = {
         "NOTFOUND": ([0], missing),
         "CONFLICT": ([1], StepConflictError),
@@ -88,29 +82,45 @@ def apply(
         "SPENT": ([1, 3], IllegalTransitionError),
         "LOCKLOST": ([], LockLostError),
     }
+    if script == "apply":
+        refusals |= dict.fromkeys(never, ([1], AssertionError))
+    else:  # its header does not list what other kinds of changes are answered
+        refusals = {word: meaning for word, meaning in refusals.items() if word not in never}
     return Case(
-        "apply",
+        script,
         drive,
-        {**APPLY_KEYS, "step...": [K.step("r", "s")] * steps},
-        {"holder": "", "offset": 11, "run_id": "r", "nonce": nonce, "change...": [*words]},
-        {**refusals, "OK": ([b"", b"1000", b""], None), "ALREADY": ([b"ALREADY"], None), **answers},
-        id=f"apply {id}",
+        keys or {**APPLY_KEYS, "key...": [*more]},
+        args or {"holder": "", "offset": 11, "run_id": "r", "nonce": nonce, "change...": [*words]},
+        {
+            **refusals,
+            "OK": ([b"", b"1000", b""], None),
+            "ALREADY": ([b"ALREADY"], None),
+            **dict(answers),
+        },
+        id=f"{script} {id}",
     )
 
 
+STEP_KEYS = {
+    "run": K.run("r"),
+    "history": K.history("r"),
+    "lock": K.lock("r"),
+    "step": K.step("r", "s"),
+}
+WRITTEN = {"holder": "", "offset": 11, "step_name": "s"}
 OF_A_STEP: dict[str, Any] = {"missing": StepNotFoundError}
 APPLY = [
     apply(
         lambda s: service(s).update_run_status("r", "failed", error=SerializedError("no")),
-        *("status", ",running,suspended,stalled,", "failed", b"", b'{"message":"no"}'),
-        steps=0,
+        *("status", 7, 8, ",running,suspended,stalled,", "failed", b"", b'{"message":"no"}'),
+        more=(K.events, K.runs),
         never=("CONFLICT", "SPENT"),
         id="a status",
     ),
     apply(
         lambda s: service(s).update_run_state("r", "v", [1]),
-        *("set", "v", b"[1]"),
-        steps=0,
+        *("set", 7, "v", b"[1]"),
+        more=(K.run_state("r"),),
         never=("CONFLICT", "SPENT", "ILLEGAL"),
         id="a variable",
     ),
@@ -118,32 +128,58 @@ APPLY = [
         lambda s: service(s).insert_step_state(
             "r", "s", "f", 1, {"retries": 2, "retry_delay": "5s"}, "before"
         ),
-        *("insert", 10, "s", "r:s:suffix1", "f", b"1", 2, "5s", "before"),
+        script="insert_step",
+        keys={**STEP_KEYS, "steps": K.steps("r")},
+        args={
+            **WRITTEN,
+            "step_id": "r:s:suffix1",
+            "rpc_name": "f",
+            "data": b"1",
+            "retries": 2,
+            "retry_delay": "5s",
+            "from_step_name": "before",
+        },
         answers={
             "OK": ([b"", b"1000", b""], StepStatus.PENDING),
             "ALREADY": ([STEP_HASH], StepStatus.PENDING),
         },
         never=("SPENT", "ILLEGAL"),
-        id="an insertion",
+        id="of a step",
     ),
     apply(
         lambda s: service(s).set_step_running(STEP_ID),
-        *("move", 10, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
+        script="move_step",
+        keys=STEP_KEYS,
+        args={
+            **WRITTEN,
+            "step_id": STEP_ID,
+            "allowed": ",pending,scheduled,suspended,",
+            "target": "running",
+        },
         never=("CONFLICT", "SPENT"),
         **OF_A_STEP,
-        id="a move",
+        id="to running",
     ),
     apply(
         lambda s: service(s).set_step_result(STEP_ID, {}),
-        *("finish", 10, "s", STEP_ID, ",pending,scheduled,running,suspended,"),
-        *("succeeded", "result", b"{}"),
+        script="finish_step",
+        keys={**RUN_KEYS, "step": K.step("r", "s"), "commands": K.commands_default},
+        args={
+            **WRITTEN,
+            "run_id": "r",
+            "step_id": STEP_ID,
+            "allowed": ",pending,scheduled,running,suspended,",
+            "target": "succeeded",
+            "outcome": "result",
+            "json": b"{}",
+        },
         never=("SPENT",),
         **OF_A_STEP,
-        id="an outcome",
+        id="with a result",
     ),
     apply(
         lambda s: service(s).create_retry_attempt(STEP_ID, "running"),
-        *("retry", 10, "s", STEP_ID, "running", "nonce1"),
+        *("retry", 7, "s", STEP_ID, "running", "nonce1"),
         answers={
             "OK": ([b"", b"1000", STEP_HASH], StepStatus.PENDING),
             "ALREADY": ([STEP_HASH], StepStatus.PENDING),
@@ -154,22 +190,23 @@ APPLY = [
     ),
     apply(
         lambda s: service(s).set_branch_taken(STEP_ID, "left"),
-        *("note", 10, "s", STEP_ID, "branchTaken", "left"),
+        *("note", 7, "s", STEP_ID, "branchTaken", "left"),
         never=("CONFLICT", "SPENT", "ILLEGAL"),
         **OF_A_STEP,
         id="a branch",
     ),
     apply(
         lambda s: service(s).set_step_child_run_id(STEP_ID, "child"),
-        *("note", 10, "s", STEP_ID, "childRunId", "child"),
+        *("note", 7, "s", STEP_ID, "childRunId", "child"),
         never=("CONFLICT", "SPENT", "ILLEGAL"),
         **OF_A_STEP,
         id="a child",
     ),
     apply(
         _transaction,
-        *("move", 10, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
-        *("set", "v", b"1"),
+        *("move", 7, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
+        *("set", 8, "v", b"1"),
+        more=(K.step("r", "s"), K.run_state("r")),
         nonce="suffix1",
         answers={"OK": ([b"", b"1000", b"", b""], None)},
         never=("CONFLICT", "SPENT"),

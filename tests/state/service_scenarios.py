@@ -54,83 +54,83 @@ async def _(w):
     return refused(lambda: robbed(w).update_run_status("r", "completed"))
 
 
-@answers("apply insert", "OK")
+@answers("insert_step", "OK")
 async def _(w):
     await w.run()
     return lambda: w.service.insert_step_state("r", "s", "f", {"n": 1}, {"retries": 1}, "before")
 
 
-@answers("apply insert", "ALREADY")
+@answers("insert_step", "ALREADY")
 async def _(w):
     await w.step()
     return lambda: w.service.insert_step_state("r", "s", "f", {"n": 2})
 
 
-@answers("apply insert", "CONFLICT")
+@answers("insert_step", "CONFLICT")
 async def _(w):
     await w.step()
     return refused(lambda: w.service.insert_step_state("r", "s", "another"))
 
 
-@answers("apply insert", "NOTFOUND")
+@answers("insert_step", "NOTFOUND")
 async def _(w):
     return refused(lambda: w.service.insert_step_state("r", "s", "f"))
 
 
-@answers("apply insert", "TERMINAL")
+@answers("insert_step", "TERMINAL")
 async def _(w):
     await w.run()
     await w.service.update_run_status("r", "failed")
     return refused(lambda: w.service.insert_step_state("r", "s", "f"))
 
 
-@answers("apply insert", "LOCKLOST")
+@answers("insert_step", "LOCKLOST")
 async def _(w):
     await w.run()
     return refused(lambda: robbed(w).insert_step_state("r", "s", "f"))
 
 
-@answers("apply move", "OK")
+@answers("move_step", "OK")
 async def _(w):
     step_id = await w.step()
     return lambda: w.service.set_step_running(step_id)
 
 
-@answers("apply move", "ALREADY")
+@answers("move_step", "ALREADY")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_running(step_id)
     return lambda: w.service.set_step_running(step_id)
 
 
-@answers("apply move", "ILLEGAL")
+@answers("move_step", "ILLEGAL")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_running(step_id)
     return refused(lambda: w.service.set_step_scheduled(step_id))
 
 
-@answers("apply finish", "OK")
+@answers("finish_step", "OK")
 async def _(w):
     step_id = await w.step()
     return lambda: w.service.set_step_result(step_id, [1])
 
 
-@answers("apply finish", "ALREADY")
+@answers("finish_step", "ALREADY")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_result(step_id, [1])
     return lambda: w.service.set_step_result(step_id, [1])
 
 
-@answers("apply finish", "CONFLICT")
+@answers("finish_step", "CONFLICT")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_result(step_id, [1])
     return refused(lambda: w.service.set_step_result(step_id, [2]))
 
 
-@answers("apply finish", "ILLEGAL")
+@answers("finish_step", "ILLEGAL")
 async def _(w):
     step_id = await w.step()
     await w.service.set_step_result(step_id, [1])
@@ -238,8 +238,8 @@ async def _(w):
 
 METHODS = {
     "apply note": lambda service, step_id: service.set_branch_taken(step_id, "left"),
-    "apply move": lambda service, step_id: service.set_step_running(step_id),
-    "apply finish": lambda service, step_id: service.set_step_result(step_id, 1),
+    "move_step": lambda service, step_id: service.set_step_running(step_id),
+    "finish_step": lambda service, step_id: service.set_step_result(step_id, 1),
     "apply retry": lambda service, step_id: service.create_retry_attempt(step_id),
 }
 

@@ -9,7 +9,12 @@ import pytest
 import redis.asyncio
 from tests.helpers.tls import Authority, tls_proxy, tls_server
 
-from askel import InvalidOptionError, RedisWorkflowService, StoreUnavailableError
+from askel import (
+    InvalidOptionError,
+    RedisWorkflowService,
+    StoreUnavailableError,
+    UnknownOutcomeError,
+)
 from askel.state import connect
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -107,7 +112,7 @@ async def test_certificate_of_another_host(speaking_tls, authority):
     for given in (
         url(port, **trusted),
         {"port": port, "ssl": True, **trusted},
-        redis.asyncio.Redis(port=port, ssl=True, **trusted),
+        redis.asyncio.Redis(port=port, ssl=True, ssl_check_hostname=True, **trusted),
     ):
         with pytest.raises(StoreUnavailableError, match=r"not valid for '(127.0.0.1|localhost)'"):
             await ask(connect(given))
@@ -154,7 +159,17 @@ async def test_certificate_that_was_renewed_is_shown_at_the_next_connect(
     shown.cert.write_bytes(good.cert.read_bytes())
     shown.key.write_bytes(good.key.read_bytes())
 
-    assert await ask(connection) == b"PONG"
+    assert await connection.send("PING") == b"PONG"
+    shown.key.write_bytes(b"half of a ke")  # as it is while somebody replaces it
+    connection._link.break_off("of the test")
+    while True:
+        try:
+            assert await connection.send("PING") == b"PONG"
+            break
+        except UnknownOutcomeError:
+            continue
+    assert connection.connects == 2
+    await connection.close()
 
 
 @pytest.mark.parametrize("option", ["ssl_ca_certs", "ssl_certfile"])

@@ -24,6 +24,13 @@ async def transaction(service, step_id):
         tx.update_run_state("v", 1)
 
 
+#: The writes that have a script of their own.
+SCRIPTS = {
+    "insertion": "insert_step",
+    "move": "move_step",
+    "result": "finish_step",
+    "error": "finish_step",
+}
 #: How many entries of the history a write makes, where it is not one.
 ENTRIES = {"transaction": 4}
 WRITES = {
@@ -65,7 +72,8 @@ async def lengths(redis, prefix):
 
 def sha(write):
     word = write.split()[0]
-    return load_scripts()[word if word.endswith(("_run", "_lock")) else "apply"].sha.encode()
+    name = SCRIPTS.get(word, word if word.endswith(("_run", "_lock")) else "apply")
+    return load_scripts()[name].sha.encode()
 
 
 @each_write

@@ -212,6 +212,16 @@ def test_variants_differ_in_nothing_but_the_include():
     plain, shared = load_scripts(), load_scripts("pikku")
     assert plain.keys() == shared.keys()
     changed = {name for name in plain if plain[name].sha != shared[name].sha}
-    writers = {"apply", "turn", "begin", "complete", "record", "poison"}
+    writers = {
+        "apply",
+        "insert_step",
+        "move_step",
+        "finish_step",
+        "turn",
+        "begin",
+        "complete",
+        "record",
+        "poison",
+    }
     assert changed == writers | {"create_run", "start", "delete_run", "erase_orphan"}
     assert all(plain[name].args == shared[name].args for name in plain)

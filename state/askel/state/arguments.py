@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -68,8 +69,15 @@ def serialized(error: BaseException | SerializedError) -> SerializedError:
     return error if isinstance(error, SerializedError) else serialize_error(error)
 
 
+# Ids as almost all are; any other is looked at part by part, for the message.
+_STEP_ID = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]{0,127}):([ -~]{1,128}):[ -9;-~]+").fullmatch
+_PLAIN_LENGTH = 256
+
+
 def split_step_id(step_id: str) -> tuple[str, str]:
     """Return the run id and the step name of a step id ``run:name:suffix``."""
+    if len(step_id) < _PLAIN_LENGTH and (match := _STEP_ID(step_id)) is not None:
+        return match[1], match[2]
     run_id, _, rest = step_id.partition(":")
     name, _, suffix = rest.rpartition(":")
     if not suffix:

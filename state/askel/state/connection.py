@@ -45,7 +45,7 @@ class Connection(Protocol):
 
         Awaiting raises StoreReplyError for an error reply, StoreUnavailableError when the command
         was not sent, UnknownOutcomeError when the connection broke (or the reply took too long)
-        after it was, InvalidOptionError when a file that the settings name cannot be read. Not
+        after it was, InvalidOptionError when a TLS file that the settings name cannot be read. Not
         awaiting, or cancelling, never disturbs the replies of others.
         """
 

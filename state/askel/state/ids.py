@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import time
 import uuid
+from binascii import b2a_base64
 from typing import Protocol
 
 #: Namespace of the idempotency keys of step code; equals the Node system's.
 INVOCATION_NAMESPACE = uuid.UUID("70696b6b-7500-5770-9f6c-6f77000a0001")
 #: Namespace of the run ids that are made from the id of a ``run.start`` command.
 RUN_NAMESPACE = uuid.UUID("61736b65-6c00-5770-9f6c-72756e000001")
+
+
+_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class IdSource(Protocol):
@@ -36,11 +41,19 @@ class SystemIds:
 
     def nonce(self) -> str:
         """Return 96 random bits as text."""
-        return secrets.token_urlsafe(12)
+        return _text(12)
 
     def suffix(self) -> str:
         """Return 48 random bits as text."""
-        return secrets.token_urlsafe(6)
+        return _text(6)
+
+
+def _text(size: int) -> str:
+    """Return *size* random bytes, a multiple of three, as text that is safe in names.
+
+    What ``secrets.token_urlsafe`` returns, in half its time: several are made for each write.
+    """
+    return b2a_base64(os.urandom(size), newline=False).translate(_SAFE).decode()
 
 
 def idempotency_key(run_id: str, step_key: str) -> str:

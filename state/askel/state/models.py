@@ -20,6 +20,7 @@ class _Unset:
 
 
 UNSET: Any = _Unset()
+"""Stands for an argument that was not given, where None is a value."""
 
 
 class RunStatus(StrEnum):

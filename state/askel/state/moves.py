@@ -5,6 +5,7 @@ Terminal is final. A move that is not in the table is refused before anything is
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TypeVar
 
 from askel.state.models import RunStatus, StepStatus
@@ -44,11 +45,13 @@ STEP_MOVES: dict[StepStatus, frozenset[StepStatus]] = {
 TERMINAL = frozenset(status for status, moves in RUN_MOVES.items() if not moves)
 
 
+@cache
 def run_sources(target: RunStatus) -> str:
     """Return the statuses from which a run may become *target*, as the scripts take them."""
     return _sources(target, RUN_MOVES)
 
 
+@cache
 def step_sources(target: StepStatus) -> str:
     """Return the statuses from which a step may become *target*, as the scripts take them."""
     return _sources(target, STEP_MOVES)

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
@@ -37,7 +37,7 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
 
-class Script(msgspec.Struct, frozen=True):
+class Script(msgspec.Struct, frozen=True, dict=True):
     """One script: what is sent, and what its header promises.
 
     ``keys`` and ``args`` are the names in order; a last name ending in ``...`` repeats.
@@ -49,6 +49,11 @@ class Script(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
     args: tuple[str, ...]
     answers: tuple[str, ...]
+
+    @cached_property
+    def words(self) -> frozenset[bytes]:
+        """The answers as they are sent."""
+        return frozenset(word.encode() for word in self.answers)
 
 
 @cache
@@ -154,8 +159,9 @@ class Scripts:
         except ScriptMissingError:
             await send("SCRIPT", "LOAD", script.body)
             answer = await send("EVALSHA", script.sha, len(keys), *keys, *args)
-        word = answer[0].decode()
-        assert word in script.answers, f"{name} answered {word}, which its header does not list"
+        if answer[0] not in script.words:
+            msg = f"{name} answered {answer[0].decode()}, which its header does not list"
+            raise AssertionError(msg)
         return answer
 
     async def insist(

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis.asyncio as aioredis
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
@@ -78,6 +79,9 @@ class ConnectionSettings:
             msg = "the options of this Redis client are not understood"
             raise InvalidOptionError(msg) from None  # the error may repeat a secret
         self._tls: tuple[object, ssl.SSLContext] | None = None
+        # The parameters would have the timeout of replies where none was given.
+        given = pool.connection_kwargs.get("socket_connect_timeout")
+        self._connect_timeout_s = float(given or "inf")
 
     def __repr__(self) -> str:
         """Name the server, never the credentials."""
@@ -94,7 +98,7 @@ class ConnectionSettings:
     @property
     def connect_timeout_s(self) -> float:
         """How long opening and logging in may take at most, in seconds."""
-        return float(self._parameters.socket_connect_timeout or float("inf"))
+        return self._connect_timeout_s
 
     async def open(
         self, protocol: Callable[[], asyncio.Protocol]
@@ -102,11 +106,14 @@ class ConnectionSettings:
         """Open the socket (and TLS) for *protocol*; OSError tells what failed.
 
         Raises:
-            InvalidOptionError: A file that the settings name cannot be read, or says nonsense.
+            InvalidOptionError: A TLS file that the settings name cannot be read.
+            StoreUnavailableError: The file with the URL cannot be read, or says nonsense.
         """
         if self._own.url_file:
-            pool, own = read_connection(f"file://{self._own.url_file}")
-            self._own = own
+            try:
+                pool, self._own = read_connection(f"file://{quote(self._own.url_file)}")
+            except InvalidOptionError as error:
+                raise _passing(error) from None
             self._take(pool)
         loop = asyncio.get_running_loop()
         p = self._parameters
@@ -127,8 +134,7 @@ class ConnectionSettings:
         """Return the commands that must succeed before any other: AUTH, SELECT, CLIENT SETNAME.
 
         Raises:
-            InvalidOptionError: The password file cannot be read.
-            StoreUnavailableError: The credential provider failed.
+            StoreUnavailableError: The password file cannot be read, or the provider failed.
         """
         p = self._parameters
         commands: Login = []
@@ -137,7 +143,10 @@ class ConnectionSettings:
         else:
             password = p.password
             if self._own.password_file:
-                password = read_secret(self._own.password_file, "password_file")
+                try:
+                    password = read_secret(self._own.password_file, "password_file")
+                except InvalidOptionError as error:
+                    raise _passing(error) from None
             if password or p.username:
                 commands.append(("AUTH", *([p.username] if p.username else []), password or ""))
         if p.db:
@@ -203,6 +212,8 @@ class ConnectionSettings:
                     fresh.check_hostname = False
                 self._tls = (stamp, fresh.get())
         except OSError as error:  # ssl.SSLError, too
+            if self._tls is not None:
+                return self._tls[1]  # files that are being replaced: what was good serves on
             name = f"{error.filename}: " if error.filename else ""
             why = error.strerror or getattr(error, "reason", None) or type(error).__name__
             msg = f"the TLS files (ssl_ca_certs, ssl_certfile, ssl_keyfile) fail: {name}{why}"
@@ -211,6 +222,11 @@ class ConnectionSettings:
             msg = "the ssl_… options of the Redis connection contradict each other"
             raise InvalidOptionError(msg) from None
         return self._tls[1]
+
+
+def _passing(error: InvalidOptionError) -> StoreUnavailableError:
+    """Return *error* as one that passes: the file was good once, it may be being replaced."""
+    return StoreUnavailableError(str(error))
 
 
 async def _provided(provider: Any) -> tuple[str | bytes, ...]:
@@ -232,7 +248,7 @@ def _stamp(file: os.stat_result) -> tuple[int, ...]:
 def _has_async(provider: Any) -> bool:
     """Tell whether *provider* made its own ``get_credentials_async``; the inherited one warns."""
     own = getattr(type(provider), "get_credentials_async", None)
-    return own is not None and own is not CredentialProvider.get_credentials_async
+    return own is not None and own is not getattr(CredentialProvider, "get_credentials_async", None)
 
 
 def _keep_alive(transport: asyncio.Transport, parameters: Any) -> None:

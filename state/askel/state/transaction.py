@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, Self, TypeAlias
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple, TypeAlias
 
 from askel.errors import InvalidOptionError
-from askel.state.arguments import split_step_id
 from askel.state.change_makers import ChangeMakers
 from askel.state.changes import MAX_CHANGES, Change
 from askel.state.models import UNSET, RunStatus, SerializedError, StepOptions, StepStatus
@@ -15,24 +14,30 @@ from askel.state.models import UNSET, RunStatus, SerializedError, StepOptions, S
 Apply: TypeAlias = Callable[[list[Change]], Awaitable[Any]]
 
 
+class QueuedStep(NamedTuple):
+    """A step that a transaction is about to change: ``step_id`` is for its further calls."""
+
+    step_id: str
+
+
 class Queued:
-    """What a queued call returns. It may be awaited, which does nothing: nothing was sent yet.
+    """What a queued call returns. It may be awaited, which waits for nothing: none was sent yet.
 
     Attributes:
         step_id: The step that the call is about; of an insertion, the id to pass to further calls
-            of the same transaction. None for a change of the run itself.
+            of the same transaction. Empty for a change of the run itself.
     """
 
     __slots__ = ("step_id",)
 
-    def __init__(self, step_id: Any = None) -> None:
+    def __init__(self, step_id: str = "") -> None:
         """Name the step."""
         self.step_id = step_id
 
-    def __await__(self) -> Generator[Any, None, Self]:
-        """Return itself at once."""
+    def __await__(self) -> Generator[Any, None, QueuedStep]:
+        """Return the step at once."""
         yield from ()
-        return self
+        return QueuedStep(self.step_id)
 
 
 class Transaction:
@@ -46,6 +51,7 @@ class Transaction:
     def __init__(self, run_id: str, make: ChangeMakers) -> None:
         """Queue changes of *run_id*."""
         self.run_id = run_id
+        self._stem = f"{run_id}:"
         self._make = make
         self._changes: list[Change] = []
         self._open = True
@@ -116,8 +122,7 @@ class Transaction:
         return self._changes
 
     def _of_step(self, step_id: str, change: Change) -> Queued:
-        run_id, _ = split_step_id(step_id)
-        if run_id != self.run_id:
+        if not step_id.startswith(self._stem):
             msg = f"step id {step_id!r} is of another run than {self.run_id!r}: one transaction "
             msg += "changes one run"
             raise InvalidOptionError(msg)
@@ -134,15 +139,27 @@ class Transaction:
         self._changes.append(change)
 
 
-@asynccontextmanager
-async def apply_at_end(run_id: str, make: ChangeMakers, apply: Apply) -> AsyncIterator[Transaction]:
-    """Yield a transaction; apply what it queued when the body ends well."""
-    transaction = Transaction(run_id, make)
-    try:
-        yield transaction
-    except BaseException:
-        transaction.close()
-        raise
-    changes = transaction.close()
-    if changes:
-        await apply(changes)
+class AppliedAtEnd:
+    """The block of a transaction: what it queued is applied where the block ends well."""
+
+    __slots__ = ("_apply", "_transaction")
+
+    def __init__(self, transaction: Transaction, apply: Apply) -> None:
+        """Yield *transaction*; hand its changes to *apply*."""
+        self._transaction = transaction
+        self._apply = apply
+
+    async def __aenter__(self) -> Transaction:
+        """Return the transaction."""
+        return self._transaction
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Apply what was queued, unless the body raised."""
+        changes = self._transaction.close()
+        if kind is None and changes:
+            await self._apply(changes)

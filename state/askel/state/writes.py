@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from askel.errors import StepNotFoundError, UnknownOutcomeError
@@ -32,7 +31,7 @@ from askel.state.records import fields_of, read_step
 from askel.state.runlock import holder_for
 from askel.state.scripts import Scripts
 from askel.state.telling import tell_changes
-from askel.state.transaction import Transaction, apply_at_end
+from askel.state.transaction import AppliedAtEnd, Transaction
 from askel.state.turns import Answer
 
 
@@ -58,8 +57,8 @@ class RunWrites:
             RunNotFoundError, StepNotFoundError, StepConflictError, IllegalTransitionError,
             LockLostError: At the end of the body. Nothing was written.
         """
-        apply = partial(self._apply, check_run_id(run_id))
-        return apply_at_end(run_id, self._make, apply)
+        transaction = Transaction(check_run_id(run_id), self._make)
+        return AppliedAtEnd(transaction, partial(self._apply, run_id))
 
     async def update_run_status(
         self, run_id: str, status: RunStatus | str, output: Any = UNSET, error: Any = None
@@ -108,7 +107,7 @@ class RunWrites:
         at, (answer,) = await self._apply(run_id, [change])
         if isinstance(answer, list):
             return read_step(step_name, fields_of(answer), self.codec)
-        return inserted(change, at, self.codec.decode)
+        return inserted(change, from_ms(at), self.codec.decode)
 
     async def get_step_state(self, run_id: str, step_name: str) -> StepState:
         """Return the step as it stands.
@@ -189,19 +188,19 @@ class RunWrites:
         """
         await self._apply_to_step(step_id, self._make.child(step_id, child_run_id))
 
-    @property
+    @cached_property
     def _make(self) -> ChangeMakers:
         return ChangeMakers(self.ids, self.codec)
 
-    async def _apply_to_step(self, step_id: str, change: Change) -> tuple[datetime, list[Any]]:
+    async def _apply_to_step(self, step_id: str, change: Change) -> tuple[int, list[Any]]:
         run_id, _ = split_step_id(step_id)
         return await self._apply(run_id, [change])
 
-    async def _apply(self, run_id: str, changes: Sequence[Change]) -> tuple[datetime, list[Any]]:
-        """Apply *changes*, all or none; return when, and the script's answer to each."""
+    async def _apply(self, run_id: str, changes: Sequence[Change]) -> tuple[int, list[Any]]:
+        """Apply *changes*, all or none; return when (ms), and the script's answer to each."""
         # One change is known again by the state it left; a list of them needs a name.
         nonce = self.ids.suffix() if len(changes) > 1 else ""
-        keys, args = pack(
+        call = pack(
             self.keys,
             run_id,
             changes,
@@ -209,16 +208,16 @@ class RunWrites:
             offset=self.clock_offset_ms,
             nonce=nonce,
         )
-        answer, resent = await self.scripts.insist("apply", keys, args, patience_s=self.resend_s)
-        at, answers = from_ms(0), answer[1:]
+        answer, resent = await self.scripts.insist(*call, patience_s=self.resend_s)
+        at, answers = 0, answer[1:]
         if answer[0] == b"OK":
-            at, answers = from_ms(answer[2]), answer[3:]
+            at, answers = int(answer[2]), answer[3:]
             if answer[1]:
                 send_nudge(self.connection, self.keys, answer[1].decode(), run_id)
         elif answer[0] != b"ALREADY" and not await self._is_repeated(run_id, changes, answer):
             raise self._refusal(run_id, changes, answer, resent=resent and not nonce)
         if self.mirror.is_told:
-            await tell_changes(self.mirror, self.codec, run_id, changes, at, answers)
+            await tell_changes(self.mirror, self.codec, run_id, changes, from_ms(at), answers)
         return at, answers
 
     async def _is_repeated(self, run_id: str, changes: Sequence[Change], answer: Answer) -> bool:

@@ -2,7 +2,7 @@
 -- KEYS run ctl history lock stream
 -- ARGV group consumer entry owner lease_ms robbed_limit
 -- OK turn workflow status input history | LOST | GONE | BUSY pttl | POISON
---- include owner activate
+--- include terminal owner activate
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 

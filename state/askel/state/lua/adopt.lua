@@ -2,7 +2,7 @@
 -- KEYS run ctl history lock
 -- ARGV owner lease_ms robbed_limit
 -- OK turn workflow status input history | NOTFOUND | TERMINAL status | MANAGED | BUSY pttl | POISON
---- include owner activate
+--- include terminal owner activate
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3]
 

@@ -1,9 +1,10 @@
 -- apply: what an embedding program changes in one run: every change of the list, or none of them.
 -- A list of one is known again by the state it left; a longer one by its nonce, which the run keeps.
--- KEYS run ctl history lock commands events runs steps state step...
+-- A definition in Lua costs only where it is reached: what few lists need is included there.
+-- KEYS run ctl history lock commands steps key...
 -- ARGV holder offset run_id nonce change...
 -- OK owner at answer... | ALREADY answer... | NOTFOUND place | CONFLICT place | ILLEGAL place status | TERMINAL place status | SPENT place attempts | LOCKLOST
---- include clock entry mirror owner holder drive index change changes attempt apply
+--- include clock entry mirror terminal holder
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local holder, offset, run_id, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
@@ -11,38 +12,46 @@ local r = redis.call('HMGET', run, 'status', 'changes')
 if not r[1] then return { 'NOTFOUND', 0 } end
 if nonce ~= '' and r[2] and string.find(r[2], nonce, 1, true) then return { 'ALREADY' } end
 if lock_lost(lock, holder) then return { 'LOCKLOST' } end
-local w = { run = run, state = KEYS[9], status = r[1], at = clock(offset), steps = {}, order = {}, names = {}, entries = {}, vars = {}, error = '' }
+--- include changes apply
+local function define_the_rest()
+--- include attempt of_run
+end
+local w = { run = run, status = r[1], at = clock(offset), steps = {}, order = {}, names = {}, entries = {}, vars = {}, load = {}, error = '' }
 local answers, i, place = {}, 5, 0
 while ARGV[i] do
   local kind = ARGV[i]
   place = place + 1
+  if not CHANGE[kind] then define_the_rest() end
   local word, detail = CHANGE[kind](w, i + 1)
   if word and word ~= 'ALREADY' then return { word, place, detail } end
   if not word then w.changed = true end
-  answers[place] = { word or '', (kind == 'retry' or (word and kind == 'insert')) and KEYS[tonumber(ARGV[i + 1])] }
+  answers[place] = word or ''
+  if kind == 'retry' or (word and kind == 'insert') then w.load[place] = KEYS[tonumber(ARGV[i + 1])] end
   i = i + 1 + LENGTH[kind]
 end
-if not w.changed then return { 'ALREADY', unpack(loaded(answers)) } end
+if not w.changed then return { 'ALREADY', unpack(loaded(w, answers)) } end
 
+--- include drive
 -- First a write that Redis accepts even when it is out of memory, so that an outcome always lands.
 local x = w.wakes and redis.call('HMGET', ctl, unpack(WAKE))
 if w.ends then redis.call('HDEL', ctl, 'nudged') end
 write_steps(w)
 mirror(w.at)
 for name, json in pairs(w.vars) do redis.call('HSET', w.state, name, json) end
-if #w.names > 0 then redis.call('RPUSH', KEYS[8], unpack(w.names)) end
+if #w.names > 0 then redis.call('RPUSH', KEYS[6], unpack(w.names)) end
 local seq = #w.entries > 0 and redis.call('RPUSH', history, unpack(w.entries)) or redis.call('LLEN', history)
 local fields = {}
 if nonce ~= '' then fields = { 'changes', string.sub((r[2] and not TERMINAL[w.status] and r[2] or '') .. nonce, -48) } end
 if w.status ~= r[1] then
+--- include index change
   for _, name in ipairs({ 'output', 'error' }) do
     if w[name] and w[name] ~= '' then fields[#fields + 1] = name fields[#fields + 1] = w[name] end
   end
   if r[1] ~= 'running' and w.error == '' then redis.call('HDEL', run, 'error') end
-  change({ run = run, events = KEYS[6], runs = KEYS[7] }, run_id, r[1], w.status, w.at, seq, fields)
+  change({ run = run, events = w.events, runs = w.runs }, run_id, r[1], w.status, w.at, seq, fields)
 elseif w.touches or nonce ~= '' then
   redis.call('HSET', run, 'updatedAt', w.at, unpack(fields))
 end
-if not w.wakes then return { 'OK', '', w.at, unpack(loaded(answers)) } end
-if TERMINAL[w.status] then return { 'OK', x[2] or '', w.at, unpack(loaded(answers)) } end
-return { 'OK', drive(ctl, KEYS[5], run_id, x), w.at, unpack(loaded(answers)) }
+local owner = ''
+if w.wakes then owner = TERMINAL[w.status] and (x[2] or '') or drive(ctl, KEYS[5], run_id, x) end
+return { 'OK', owner, w.at, unpack(loaded(w, answers)) }

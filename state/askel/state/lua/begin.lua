@@ -4,7 +4,7 @@
 -- KEYS run ctl history lock stream step steps commands
 -- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay born
 -- OK attempt retries retry_delay data | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
---- include clock entry mirror owner drive
+--- include clock entry mirror terminal owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, consumer, entry, nonce, offset, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local name, step_id, rpc, data, retries, delay = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]

@@ -3,7 +3,7 @@
 -- KEYS stream dead
 -- ARGV group entry offset reason detail deliveries word...
 -- OK id | GONE
---- include clock owner
+--- include clock terminal owner
 if drop(KEYS[1], ARGV[1], ARGV[2]) == 0 then return { 'GONE' } end
 return { 'OK', redis.call('XADD', KEYS[2], '*', 'reason', ARGV[4], 'detail', ARGV[5], 'stream', KEYS[1], 'entry', ARGV[2],
   'deliveries', ARGV[6], 'at', clock(ARGV[3]), unpack(ARGV, 7)) }

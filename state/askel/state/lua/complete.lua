@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock stream step commands timers retry_stream
 -- ARGV group entry nonce attempt offset run_id step_name status outcome json final delay_ms timer retry...
 -- OK owner | ALREADY | NOTFOUND | TERMINAL status | GONE | FENCED | BUSY pttl
---- include clock entry mirror owner drive
+--- include clock entry mirror terminal owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, nonce, attempt, offset, run_id, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local becomes, outcome, json, final, delay, timer = ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1', ARGV[12], ARGV[13]

@@ -4,16 +4,16 @@
 -- KEYS run ctl history lock events runs stream stem...
 -- ARGV offset run_id workflow input owner lease_ms group entry body nonce policy field...
 -- OK | EXISTS | CONFLICT | GONE | BUSY pttl
---- include clock entry statuses index owner deleted past unindex change succeed create
+--- include clock entry statuses index terminal owner deleted past unindex change succeed create
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local offset, run_id, workflow, input, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, group, entry, body, nonce, policy = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'nonce')
-local x = redis.call('HMGET', ctl, 'owner', 'was:' .. entry)
+local x = redis.call('HMGET', ctl, 'owner', 'was:' .. entry, 'was:' .. nonce)
 local given_up = r[1] and gives_way(policy, r[1])
 if r[1] then
-  if (owner ~= '' and x[1] == owner) or (nonce ~= '' and r[4] == nonce) then return { 'OK' } end
+  if (owner ~= '' and x[1] == owner) or (nonce ~= '' and (r[4] == nonce or x[3])) then return { 'OK' } end
   if x[2] then
     drop(KEYS[7], group, entry)                            -- it made a generation before this one
     return { 'GONE' }

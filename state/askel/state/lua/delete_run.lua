@@ -4,7 +4,7 @@
 -- KEYS run ctl history lock steps step_stem step_lock_stem run_state events runs commands stray...
 -- ARGV holder forced remember group offset run_id
 -- OK owner | ALREADY | NOTFOUND | ACTIVE status | BUSY pttl | LOCKLOST
---- include clock owner tolerant statuses index past erase unindex deleted
+--- include clock terminal owner tolerant statuses index past erase unindex deleted
 local run, ctl, history, lock, events, runs, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[9], KEYS[10], KEYS[11]
 local holder, forced, remember, group = ARGV[1], ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
 local offset, run_id = ARGV[5], ARGV[6]

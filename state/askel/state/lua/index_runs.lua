@@ -4,7 +4,7 @@
 -- KEYS runs stem
 -- ARGV dry run_id...
 -- OK letters
---- include tolerant statuses owner index
+--- include tolerant statuses terminal owner index
 local runs, stem, dry = KEYS[1], KEYS[2], ARGV[1] == '1'
 
 local function put(key, score, member)

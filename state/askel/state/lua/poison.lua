@@ -2,7 +2,7 @@
 -- KEYS run ctl history lock stream step commands dead
 -- ARGV group entry offset run_id step_name error reason detail deliveries word...
 -- OK owner | GONE | BUSY pttl
---- include clock entry mirror owner drive
+--- include clock entry mirror terminal owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, offset, run_id, name, err = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 

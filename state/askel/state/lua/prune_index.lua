@@ -3,7 +3,7 @@
 -- KEYS index runs stem
 -- ARGV dry status workflow run_id...
 -- OK removed
---- include tolerant statuses owner unindex
+--- include tolerant statuses terminal owner unindex
 local index, runs, stem = KEYS[1], KEYS[2], KEYS[3]
 local dry, status, workflow = ARGV[1] == '1', ARGV[2], ARGV[3]
 

@@ -4,7 +4,7 @@
 -- KEYS stream timers ctl
 -- ARGV group entry offset due member word...
 -- OK | GONE
---- include clock owner
+--- include clock terminal owner
 local group, entry, offset, due, member = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local is_token = redis.call('HGET', KEYS[3], 'token') == entry
 if drop(KEYS[1], group, entry) == 0 then return { 'GONE' } end

@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock stream commands step
 -- ARGV group entry offset run_id command_id kind step_name attempt body born
 -- OK owner | STALE | DUP | NOTFOUND | TERMINAL status | GONE | BUSY pttl
---- include clock entry mirror owner drive
+--- include clock entry mirror terminal owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
 local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local kind, name, attempt, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9]

@@ -2,7 +2,7 @@
 -- KEYS ctl lock stream commands
 -- ARGV group entry owner run_id
 -- OK | LOST
---- include owner
+--- include terminal owner
 local x = redis.call('HMGET', KEYS[1], 'token', 'owner')
 if x[1] ~= ARGV[2] or x[2] ~= ARGV[3] then return { 'LOST' } end
 drop(KEYS[3], ARGV[1], ARGV[2])

@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock stream commands events runs
 -- ARGV group entry offset run_id command_id allowed target outcome json body
 -- OK owner | ALREADY | ILLEGAL status | DUP | NOTFOUND | GONE | BUSY pttl
---- include clock entry owner drive index change
+--- include clock entry terminal owner drive index change
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]

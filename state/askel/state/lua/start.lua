@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock stream events runs stem...
 -- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy
 -- OK turn workflow status input history | LOST | GONE | EXISTS | CONFLICT | BUSY pttl | POISON
---- include clock entry statuses index owner deleted past unindex change succeed create activate
+--- include clock entry statuses index terminal owner deleted past unindex change succeed create activate
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local offset, run_id, workflow, input, body, policy = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]

@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock stream timers steps events runs step_or_stream...
 -- ARGV group entry owner turn seen nonce end outcome json keep_lock offset run_id nresults result... ndecisions decision...
 -- OK turn length at tail status | END | BEHIND turn length at tail status | LOST | GONE | TERMINAL status | CONFLICT | BUSY pttl
---- include clock entry mirror owner index change turn
+--- include clock entry mirror terminal owner index change turn
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, entry, owner, turn, seen, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
 local fin, outcome, json, keep_lock, offset, run_id = ARGV[7], ARGV[8], ARGV[9], ARGV[10] == '1', ARGV[11], ARGV[12]

@@ -8,8 +8,8 @@ function CHANGE.retry(w, i)
   if s[7] and tonumber(s[2]) > tonumber(s[7]) then return 'SPENT', tonumber(s[2]) end
   s[1], s[2], s[3], s[10], s[11] = ARGV[i + 3], string.format('%d', s[2] + 1), ARGV[i + 4], false, false
   s.outcome, s.cleared = nil, true
-  moved(KEYS[tonumber(ARGV[i])], s[2], s[1])
-  step_entry(w, ARGV[i + 1], s)
+  moved(s.key, s[2], s[1])
+  w.entries[#w.entries + 1] = step_entry(w.at, s.name, s[1], s[2])
 end
 
 -- An entry of its own, without a status: the attempt goes on, or has ended, as it was.
@@ -21,6 +21,6 @@ function CHANGE.note(w, i)
   if s[k] == value then return 'ALREADY' end
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
   s[k] = value
-  add(w, '"t":"step","name":' .. cjson.encode(ARGV[i + 1]) .. of_attempt(s[2])
+  add(w, '"t":"step","name":' .. s.name .. of_attempt(s[2])
     .. (k == 10 and ',"branch":' or ',"child":') .. cjson.encode(value))
 end

@@ -4,41 +4,41 @@
 -- finish: key name step_id allowed target outcome json
 -- retry:  key name step_id target nonce
 -- note:   key name step_id field value
--- status: allowed target output error
--- set:    name json
-local LENGTH = { insert = 8, move = 5, finish = 7, retry = 5, note = 5, status = 4, set = 2 }
+-- status: events runs allowed target output error
+-- set:    state name json
+-- key, events, runs and state are places in KEYS.
+local LENGTH = { insert = 8, move = 5, finish = 7, retry = 5, note = 5, status = 6, set = 3 }
 local PLACE = { branchTaken = 10, childRunId = 11 }
 local CHANGE = {}
 
 local function add(w, body) w.entries[#w.entries + 1] = opened(w.at, body) end
 
-local function step_entry(w, name, s)
-  add(w, '"t":"step","name":' .. cjson.encode(name) .. ',"status":"' .. s[1] .. '"' .. of_attempt(s[2]))
-end
-
-local function step_at(w, key)
-  local s = w.steps[key]
+-- The step of the record at i, as it will be by now: its FIELDS, what they were, its name as JSON.
+local function step_at(w, i)
+  local place = ARGV[i]
+  local s = w.steps[place]
   if s then return s end
+  local key = KEYS[tonumber(place)]
   local was = redis.call('HMGET', key, unpack(FIELDS))
-  s = { was = was, unpack(was) }
-  w.steps[key], w.order[#w.order + 1] = s, key
+  s = { was = was, key = key, name = cjson.encode(ARGV[i + 1]), unpack(was) }
+  w.steps[place], w.order[#w.order + 1] = s, s
   return s
 end
 
 -- The step that the record at i is about, or why there is none.
 local function known(w, i)
-  local s = step_at(w, KEYS[tonumber(ARGV[i])])
+  local s = step_at(w, i)
   if not s[1] or (s[4] ~= ARGV[i + 2] and s.alias ~= ARGV[i + 2]) then return nil, 'NOTFOUND' end
   return s
 end
 
-local function outcome_of(s, key, outcome)
+local function outcome_of(s, outcome)
   if s.outcome then return s.outcome == outcome and s.json end
-  return redis.call('HGET', key, outcome)
+  return redis.call('HGET', s.key, outcome)
 end
 
 function CHANGE.insert(w, i)
-  local s, rpc = step_at(w, KEYS[tonumber(ARGV[i])]), ARGV[i + 3]
+  local s, rpc = step_at(w, i), ARGV[i + 3]
   if s[1] then
     if (s[5] or '') ~= rpc then return 'CONFLICT' end
     s.alias = ARGV[i + 2]
@@ -46,10 +46,11 @@ function CHANGE.insert(w, i)
   end
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
   s[1], s[2], s[4], s[6] = 'pending', '1', ARGV[i + 2], ARGV[i + 4]
-  for at, place in pairs({ [5] = 3, [7] = 5, [8] = 6, [9] = 7 }) do s[at] = ARGV[i + place] ~= '' and ARGV[i + place] end
+  local retries, delay, from = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
+  s[5], s[7], s[8], s[9] = rpc ~= '' and rpc, retries ~= '' and retries, delay ~= '' and delay, from ~= '' and from
   w.names[#w.names + 1], w.touches = ARGV[i + 1], true
-  moved(KEYS[tonumber(ARGV[i])], s[2], s[1])
-  step_entry(w, ARGV[i + 1], s)
+  moved(s.key, s[2], s[1])
+  w.entries[#w.entries + 1] = step_entry(w.at, s.name, s[1], s[2])
 end
 
 function CHANGE.move(w, i)
@@ -60,19 +61,19 @@ function CHANGE.move(w, i)
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
   if not string.find(allowed, ',' .. s[1] .. ',', 1, true) then return 'ILLEGAL', s[1] end
   s[1] = target
-  moved(KEYS[tonumber(ARGV[i])], s[2], s[1])
-  step_entry(w, ARGV[i + 1], s)
+  moved(s.key, s[2], s[1])
+  w.entries[#w.entries + 1] = step_entry(w.at, s.name, s[1], s[2])
 end
 
 function CHANGE.finish(w, i)
   local s, refusal = known(w, i)
   if refusal then return refusal end
   local allowed, target, outcome, json = ARGV[i + 3], ARGV[i + 4], ARGV[i + 5], ARGV[i + 6]
-  if s[1] == target then return outcome_of(s, KEYS[tonumber(ARGV[i])], outcome) == json and 'ALREADY' or 'CONFLICT' end
+  if s[1] == target then return outcome_of(s, outcome) == json and 'ALREADY' or 'CONFLICT' end
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
   if not string.find(allowed, ',' .. s[1] .. ',', 1, true) then return 'ILLEGAL', s[1] end
-  local final = target == 'failed' and s[7] and tonumber(s[2]) > tonumber(s[7]) and ',"final":true' or ''
+  local final = target == 'failed' and last_attempt(s) or ''
   w.entries[#w.entries + 1] = closed(s, w.at, ARGV[i + 1], target, outcome, json, final)
   s[1], s.outcome, s.json, w.wakes = target, outcome, json, true
-  moved(KEYS[tonumber(ARGV[i])], s[2], target, outcome, json)
+  moved(s.key, s[2], target, outcome, json)
 end

@@ -13,10 +13,20 @@ local function of_attempt(number)
   return tonumber(number) > 1 and ',"attempt":' .. number or ''
 end
 
+-- name: as JSON.
+local function step_entry(at, name, status, attempt)
+  return '{"at":' .. at .. ',"t":"step","name":' .. name .. ',"status":"' .. status .. '"' .. of_attempt(attempt) .. '}'
+end
+
+-- Said of a failure after which no other attempt comes. s: the FIELDS of the step.
+local function last_attempt(s)
+  return s[7] and tonumber(s[2]) > tonumber(s[7]) and ',"final":true' or ''
+end
+
 -- The entry that closes an attempt is complete: it can be read without the ones before it.
--- s: the FIELDS of the step. outcome: "result" or "error". tail: further members, each with its comma.
+-- s: the FIELDS of the step, perhaps its name as JSON. outcome: "result" or "error". tail: further members, each with its comma.
 local function closed(s, at, name, status, outcome, json, tail)
-  return '{"at":' .. at .. ',"t":"step","name":' .. cjson.encode(name) .. ',"status":"' .. status
+  return '{"at":' .. at .. ',"t":"step","name":' .. (s.name or cjson.encode(name)) .. ',"status":"' .. status
     .. '","attempt":' .. s[2] .. ',"id":' .. cjson.encode(string.match(s[4] or '', '.*:(.*)') or '')
     .. (s[5] and ',"rpc":' .. cjson.encode(s[5]) or '')
     .. (s[6] and s[6] ~= 'null' and ',"data":' .. s[6] or '')

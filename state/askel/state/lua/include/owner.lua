@@ -1,6 +1,4 @@
 -- Who may write: pending entries, the run lock, the run's owner.
-local TERMINAL = { completed = true, failed = true, cancelled = true }
-
 local function pending(stream, group, entry, consumer)
   return #redis.call('XPENDING', stream, group, entry, entry, 1, consumer) == 1
 end

@@ -20,13 +20,14 @@ local function keep_steps(stems, run_id, former)
   end
 end
 
--- The fence goes on, and applied commands stay known: their ids, the entries that began or drove the run.
-local function keep_control(stem, run_id, former)
-  local flat, words = redis.call('HGETALL', stem .. run_id), {}
+-- The fence goes on, and applied calls stay known: ids of commands, the entries that began or drove the
+-- run, the nonce of the call that made it, who gave back its lock.
+local function keep_control(stem, run_id, former, nonce)
+  local flat, words = redis.call('HGETALL', stem .. run_id), nonce and { 'was:' .. nonce, '1' } or {}
   for i = 1, #flat, 2 do
     local name, value = flat[i], flat[i + 1]
     if name == 'token' or name == 'start' then name, value = 'was:' .. value, '1' end
-    if name == 'fence' or string.sub(name, 1, 3) == 'id:' or string.sub(name, 1, 4) == 'was:' then
+    if name == 'fence' or name == 'released' or string.sub(name, 1, 3) == 'id:' or string.sub(name, 1, 4) == 'was:' then
       words[#words + 1] = name
       words[#words + 1] = value
     end
@@ -45,14 +46,15 @@ end
 local function succeed(keys, stems, run_id, status, workflow, at)
   if not TERMINAL[status] then
     local seq = redis.call('RPUSH', keys.history, opened(at, '"t":"run","status":"cancelled","reason":"its next generation was asked for"'))
+    redis.call('HDEL', keys.run, 'error')                -- that of the status it leaves
     change(keys, run_id, status, 'cancelled', at, seq, {})
     status = 'cancelled'
   end
   local n, former = free_place(stems[1], run_id)
-  local r = redis.call('HMGET', keys.run, 'createdAt', 'updatedAt')
+  local r = redis.call('HMGET', keys.run, 'createdAt', 'updatedAt', 'nonce')
   unindex(keys.runs, run_id, workflow)
   keep_steps(stems, run_id, former)
-  keep_control(stems[2], run_id, former)
+  keep_control(stems[2], run_id, former, r[3])
   for _, k in ipairs({ 3, 4, 5, 1 }) do keep(stems[k], run_id, former) end
   redis.call('DEL', keys.lock)
   redis.call('HSET', stems[1] .. former, 'id', former)

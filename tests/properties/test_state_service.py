@@ -1,0 +1,167 @@
+"""The state service agrees with a plain model of it, whatever two clients do and the network."""
+
+import asyncio
+import contextlib
+import os
+import uuid
+from collections import Counter
+
+import fakeredis
+import pytest
+import redis.asyncio
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+from tests.helpers.keys import delete_all, sync_client
+from tests.helpers.proxy import FaultProxy
+from tests.properties.machine import ServiceMachine
+
+from askel import RedisWorkflowService, UnknownOutcomeError
+
+#: How many times as long; for `make torture-state`.
+FACTOR = int(os.environ.get("ASKEL_TORTURE_STATE", "1"))
+STEPS = 50
+
+
+def explore(open_, examples):
+    """Run the machine; return what happened how often."""
+    machine = type("Machine", (ServiceMachine,), {"open": open_, "counts": Counter()})
+    phases = (Phase.generate,) if FACTOR == 1 else (Phase.generate, Phase.shrink)
+    try: run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples * FACTOR,
+            stateful_step_count=STEPS,
+            derandomize=FACTOR == 1,
+            database=None,
+            deadline=None,
+            phases=phases,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    finally: print(machine.counts)
+    return machine.counts
+
+
+@pytest.fixture(scope="module", autouse=True)
+def impatient():
+    """Let a lost connection cost a millisecond."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("askel.state.scripts._FIRST_PAUSE_S", 0.001)
+        patch.setattr("askel.state.connection._FIRST_BACKOFF_S", 0.001)
+        yield
+
+
+def on_server(server):
+    """Two services behind a proxy that loses what it is told to lose."""
+
+    async def open_(stack):
+        proxy = await stack.enter_async_context(FaultProxy(server.host, server.port))
+        client = redis.asyncio.Redis.from_url(
+            server.url, protocol=2, retry=Retry(NoBackoff(), 0), socket_timeout=20
+        )
+        stack.push_async_callback(client.aclose)
+        prefix = f"p:{uuid.uuid4().hex[:12]}"
+        services = [RedisWorkflowService(proxy.url, key_prefix=prefix) for _ in range(2)]
+        for service in services:
+            await stack.enter_async_context(service)
+
+        def arm(fault):
+            rule = getattr(proxy, fault)(b"EVALSHA")
+
+            def bit():
+                proxy.disarm(rule)
+                return rule.hits > 0
+
+            return bit
+
+        return services, client, prefix, arm
+
+    return staticmethod(open_)
+
+
+class LossyConnection:
+    """A connection that loses one request or reply when it is told to."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self.fault = ""
+
+    async def send(self, *command):
+        fault = self.fault if command[0] == "EVALSHA" else ""
+        if fault == "lose_next_request":
+            self.fault = ""
+            raise UnknownOutcomeError("lost") from OSError()
+        reply = await self._connection.send(*command)
+        if fault:
+            self.fault = ""
+            raise UnknownOutcomeError("lost") from OSError()
+        return reply
+
+    async def close(self):
+        await self._connection.close()
+
+
+def on_a_fake():
+    """Two services on one fake server, each with a connection that may lose things."""
+
+    async def open_(stack):
+        client = fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer())
+        stack.push_async_callback(client.aclose)
+        services, lossy = [], []
+        for _ in range(2):
+            service = RedisWorkflowService(client, key_prefix="p")
+            service.connection = LossyConnection(service.connection)
+            service.scripts._connection = service.connection
+            lossy.append(service.connection)
+            services.append(service)
+
+        def arm(fault):
+            for connection in lossy:
+                connection.fault = fault
+
+            def bit():
+                hits = [connection for connection in lossy if not connection.fault]
+                for connection in lossy:
+                    connection.fault = ""
+                return bool(hits)
+
+            return bit
+
+        return services, client, "p", arm
+
+    return staticmethod(open_)
+
+
+#: What must have happened, or the machine has not tried hard.
+MUST = {
+    *(f"{method} done" for method in (
+        "create_run", "delete_run", "transaction", "insert_step_state", "set_step_scheduled",
+        "set_step_running", "set_step_result", "set_step_error", "create_retry_attempt",
+        "set_branch_taken", "set_step_child_run_id", "update_run_status", "update_run_state",
+        "lock",
+    )),
+    "create_run RunExistsError", "delete_run RunActiveError", "lock LockNotAcquiredError",
+    "set_step_scheduled IllegalTransitionError", "set_step_result StepNotFoundError",
+    "update_run_status IllegalTransitionError", "transaction IllegalTransitionError",
+    "lose_next_reply", "lose_next_request", "late copy", "at once",
+}  # fmt: skip
+
+
+def test_on_every_server(redis_server):
+    counts = explore(on_server(redis_server), 10)
+    with sync_client(redis_server.url) as client:
+        delete_all(client)
+
+    assert sum(counts.values()) > 500
+    assert not MUST - set(counts), counts
+
+
+def test_on_a_fake():
+    counts = explore(on_a_fake(), 4)
+
+    assert counts["steps"] > 100
+    assert counts["lose_next_reply"] and counts["late copy"], counts
+def teardown_module():
+    pass
