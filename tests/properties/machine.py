@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 )
 from tests.helpers.keyspace import read_keyspace
 from tests.properties.agreement import disagreements
-from tests.properties.model import Call, Model
+from tests.properties.model import TERMINAL, Call, Model
 from tests.properties.readings import check_readings
 
 from askel import (
@@ -44,6 +44,14 @@ from askel.state.ids import run_id_of_command
 RUNS = ("a", "b")
 STEPS = ("s", "t:é")
 KEY_RUN = run_id_of_command("key")
+#: What a step usually goes through.
+STEP_MOVES = (
+    "set_step_scheduled",
+    "set_step_running",
+    "set_step_error",
+    "create_retry_attempt",
+    "set_step_result",
+)
 FAULTS = ("lose_next_reply", "lose_next_request")
 
 
@@ -220,9 +228,15 @@ class ServiceMachine(RuleBasedStateMachine):
 
     # Rules.
 
-    @initialize(value=VALUES)
-    def first_run(self, value: Any) -> None:
-        self._do(self._call("create_run", "a", ("w", value)))
+    @initialize(value=VALUES, retries=st.sampled_from([None, 1, 2]))
+    def first_runs(self, value: Any, retries: Any) -> None:
+        for run in RUNS:
+            self._do(self._call("create_run", run, ("w", value)))
+            self._insert_steps(run, value, retries)
+
+    def _insert_steps(self, run: str, value: Any, retries: int | None) -> None:
+        for name in STEPS:
+            self._do(self._change(run, "insert_step_state", (name, "f", value, retries)))
 
     @rule(
         run=st.sampled_from([*RUNS, "", KEY_RUN]),
@@ -232,12 +246,15 @@ class ServiceMachine(RuleBasedStateMachine):
         client=st.integers(0, 1),
         fault=st.sampled_from(["", "", *FAULTS]),
     )
-    def create(self, run, workflow, value, policy, client, fault) -> None:  # noqa: ANN001
+    def create(self, run, workflow, value, policy, client, fault) -> None:
         options = {"if_exists": policy} if run else {}
         if run == KEY_RUN:
             options["idempotency_key"] = "key"
         call = self._call("create_run", run, (workflow, value), options)
         self._do(call, client, fault)
+        made = self.model.runs.get(run)
+        if made is not None and not made.steps and made.status not in TERMINAL:
+            self._insert_steps(run, value, 2)
 
     @rule(
         change=changes(),
@@ -245,25 +262,37 @@ class ServiceMachine(RuleBasedStateMachine):
         client=st.integers(0, 1),
         fault=st.sampled_from(["", "", "", *FAULTS]),
     )
-    def change(self, change, run, client, fault) -> None:  # noqa: ANN001
+    def change(self, change, run, client, fault) -> None:
         self._do(self._change(run, *change), client, fault)
 
-    # Most calls are about runs and steps that are there: a machine that only gets refusals
-    # learns little.
-    @precondition(lambda self: any(run.steps for run in self.model.runs.values()))
+    # Most calls are about runs that live: a machine that only gets refusals learns little.
+    @precondition(lambda self: self._live())
     @rule(
-        change=changes().filter(lambda change: change[0] not in {"update_run_status"}),
+        change=changes(),
         pick=st.integers(0, 99),
         client=st.integers(0, 1),
         fault=st.sampled_from(["", "", "", *FAULTS]),
     )
-    def change_of_a_live_step(self, change, pick, client, fault) -> None:  # noqa: ANN001
-        live = [run for run in self.model.runs.values() if run.steps]
-        method, args = change
+    def change_of_a_live_run(self, change, pick, client, fault) -> None:
+        live = self._live()
+        self._do(self._change(live[pick % len(live)], *change), client, fault)
+
+    @precondition(lambda self: self._live())
+    @rule(
+        moves=st.lists(st.tuples(st.sampled_from(STEP_MOVES), VALUES), min_size=1, max_size=4),
+        name=_STEP,
+        pick=st.integers(0, 99),
+    )
+    def steps_go_on(self, moves, name, pick) -> None:
+        """A step goes some way, as it does in a program that knows what it is doing."""
+        live = self._live()
         run = live[pick % len(live)]
-        if method not in _WITHOUT_ID:
-            args = (list(run.steps)[pick % len(run.steps)], *args[1:])
-        self._do(self._change(run.run_id, method, args), client, fault)
+        for method, value in moves:
+            rest = {"set_step_result": (value,), "set_step_error": ({"message": "no"},)}
+            args = (name, 0, *rest.get(method, ()))
+            if method == "create_retry_attempt":
+                args = (*args, "running")
+            self._do(self._change(run, method, args))
 
     @rule(
         parts=st.lists(changes(), max_size=6),
@@ -271,7 +300,7 @@ class ServiceMachine(RuleBasedStateMachine):
         client=st.integers(0, 1),
         fault=st.sampled_from(["", "", *FAULTS]),
     )
-    def transaction(self, parts, run, client, fault) -> None:  # noqa: ANN001
+    def transaction(self, parts, run, client, fault) -> None:
         self._do(self._transaction(run, parts), client, fault)
 
     @rule(
@@ -279,12 +308,16 @@ class ServiceMachine(RuleBasedStateMachine):
         force=st.booleans(),
         client=st.integers(0, 1),
         fault=st.sampled_from(["", "", *FAULTS]),
+        chance=st.integers(0, 9),
     )
-    def delete(self, run, force, client, fault) -> None:  # noqa: ANN001
+    def delete(self, run, force, client, fault, chance) -> None:
+        live = self._live()
+        if chance not in {3, 7} and len(live) < 3 and run in live and force:
+            return  # else there is seldom anything to be changed
         self._do(self._call("delete_run", run, (), {"force": force}), client, fault)
 
     @rule(first=changes(), second=changes(), run=st.sampled_from(RUNS), policy=st.booleans())
-    def at_once(self, first, second, run, policy) -> None:  # noqa: ANN001
+    def at_once(self, first, second, run, policy) -> None:
         """Two calls at one moment: what comes of them is what one order of them would make."""
         calls = [self._change(run, *first), self._change(run, *second)]
         if policy:
@@ -293,7 +326,7 @@ class ServiceMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.sent)
     @rule(which=st.integers(0, 60))
-    def late_copy(self, which) -> None:  # noqa: ANN001
+    def late_copy(self, which) -> None:
         """The same bytes arrive once more, however much later."""
         sent = self.sent[-1 - which % len(self.sent)]
         self.run_async(self._send_again(sent))
@@ -305,21 +338,23 @@ class ServiceMachine(RuleBasedStateMachine):
         client=st.integers(0, 1),
         fault=st.sampled_from(["", "", *FAULTS]),
     )
-    def lock(self, run, client, fault) -> None:  # noqa: ANN001
+    def lock(self, run, client, fault) -> None:
         if run not in self.clients[client].contexts:
             self.run_async(self._acquire(self.clients[client], run, fault))
 
     @precondition(lambda self: any(client.contexts for client in self.clients))
     @rule(pick=st.integers(0, 9))
-    def unlock(self, pick) -> None:  # noqa: ANN001
+    def unlock(self, pick) -> None:
         held = [(client, run) for client in self.clients for run in client.contexts]
         client, run = held[pick % len(held)]
         self.run_async(self._release(client, run))
 
     @precondition(lambda self: any(run.lock for run in self.model.runs.values()))
-    @rule()
-    def lock_expires(self) -> None:
+    @rule(chance=st.integers(0, 9))
+    def lock_expires(self, chance) -> None:
         """As it would if its holder slept past the lease."""
+        if chance not in {3, 7}:
+            return
         run = next(run for run in self.model.runs.values() if run.lock)
         self.run_async(self.redis.delete(f"{self.prefix}:lock:{run.run_id}"))
         run.lock = None
@@ -334,6 +369,9 @@ class ServiceMachine(RuleBasedStateMachine):
         self.run_async(self._compare())
 
     # How.
+
+    def _live(self) -> list[str]:
+        return [run.run_id for run in self.model.runs.values() if run.status not in TERMINAL]
 
     def _id(self) -> str:
         return base64.urlsafe_b64encode(self.dice.randbytes(6)).decode()

@@ -150,7 +150,7 @@ MUST = {
 
 
 def test_on_every_server(redis_server):
-    counts = explore(on_server(redis_server), 10)
+    counts = explore(on_server(redis_server), 14)
     with sync_client(redis_server.url) as client:
         delete_all(client)
 
