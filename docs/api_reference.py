@@ -39,9 +39,9 @@ SECTIONS = (
 )
 #: Not exported, because nobody makes one: what methods answer.
 ANSWERS = {
-    "Transaction": "askel.state.transaction",
-    "HistoryEntry": "askel.state.history",
-    "ServerFacts": "askel.state.server",
+    "Transaction": "askel.state.writes.transaction",
+    "HistoryEntry": "askel.state.reads.history",
+    "ServerFacts": "askel.state.store.server",
 }
 _RECORDS_NAMED_ERROR = {"SerializedError"}
 #: What users are given and never make; and what only askel itself calls.

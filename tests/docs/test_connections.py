@@ -15,7 +15,7 @@ from tests.helpers.workers import ROOT
 
 import askel
 from askel import InvalidOptionError
-from askel.state.addresses import OwnOptions, read_connection
+from askel.state.store.addresses import OwnOptions, read_connection
 from askeld.embedded import EmbeddedServer
 
 PAGE = Page(ROOT / "docs" / "connections.md")

@@ -48,7 +48,11 @@ def _told(name: str, value: Any) -> Any:
         return [{k: v for k, v in entry.items() if k != "at"} for entry in entries]
     if name.startswith("ctl:"):
         value = {k: v for k, v in value.items() if k != "lock_ms"}
-        return value | {"released": value["released"].decode().split()} if "released" in value else value
+        return (
+            value | {"released": value["released"].decode().split()}
+            if "released" in value
+            else value
+        )
     if name.startswith("step:"):
         own = {k: v for k, v in value.items() if k != "nonce"}
         return own | ({"nonces": value["nonce"].decode().split()} if "nonce" in value else {})
@@ -146,8 +150,11 @@ def _indexes_of(run: Run, found: dict[str, Any]) -> Iterator[tuple[str, float]]:
     yield f"runs:status:{run.status}", created
     yield f"runs:workflow-status:{run.status}:{run.workflow}", created
     if run.status in TERMINAL:
-        ends = [at for at, e in zip(times, run.history, strict=False) if e.get("status") in TERMINAL
-                and e["t"] == "run"]
+        ends = [
+            at
+            for at, e in zip(times, run.history, strict=False)
+            if e.get("status") in TERMINAL and e["t"] == "run"
+        ]
         yield f"runs:ended:{run.workflow}", float(ends[-1]) if ends else -1.0
 
 

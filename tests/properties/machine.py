@@ -208,9 +208,13 @@ class ServiceMachine(RuleBasedStateMachine):
         self.run_async(self._open())
 
     def run_async(self, coroutine: Any) -> Any:
-        import time; t0=time.perf_counter()
-        try: return self.runner.run(coroutine)
-        finally: self.counts["T:"+coroutine.__name__]+=int((time.perf_counter()-t0)*1e6)
+        import time
+
+        t0 = time.perf_counter()
+        try:
+            return self.runner.run(coroutine)
+        finally:
+            self.counts["T:" + coroutine.__name__] += int((time.perf_counter() - t0) * 1e6)
 
     async def _open(self) -> None:
         services, self.redis, self.prefix, self.arm = await type(self).open(self.stack)
@@ -506,14 +510,17 @@ class ServiceMachine(RuleBasedStateMachine):
         self.model.unlock(run_id, holder)
 
     async def _compare(self) -> None:
-        import time; t0=time.perf_counter()
+        import time
+
+        t0 = time.perf_counter()
         found = await read_keyspace(self.redis, self.prefix)
         wrong = disagreements(self.model, found)
         assert not wrong, "\n".join(wrong)
         reader = self.clients[len(self.sent) % 2].service
-        t1=time.perf_counter()
+        t1 = time.perf_counter()
         await check_readings(reader, self.model, found)
-        self.counts["T1"]+=int((t1-t0)*1e6); self.counts["T2"]+=int((time.perf_counter()-t1)*1e6)
+        self.counts["T1"] += int((t1 - t0) * 1e6)
+        self.counts["T2"] += int((time.perf_counter() - t1) * 1e6)
         self.counts["steps"] += 1
 
     def _count(self, *words: str) -> None:

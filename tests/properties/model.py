@@ -189,9 +189,7 @@ class Model:
         """Let *old* go on under the id of a former generation."""
         run_id = old.run_id
         if old.status not in TERMINAL:
-            old.tell(
-                t="run", status="cancelled", reason="its next generation was asked for"
-            )
+            old.tell(t="run", status="cancelled", reason="its next generation was asked for")
             old.status, old.touched, old.error = "cancelled", len(old.history) - 1, None
             self.events.append((run_id, "cancelled", len(old.history)))
         number = old.generation
@@ -205,7 +203,7 @@ class Model:
             step.step_id = f"{old.run_id}:{name}:{step.step_id.rpartition(':')[2]}"
         self.runs[old.run_id] = old
 
-    def _delete_run(self, call: Call, ids: Iterator[str]) -> bool:  # noqa: ARG002 - draws none
+    def _delete_run(self, call: Call, ids: Iterator[str]) -> bool:
         run, forced = self.runs.get(call.run_id), call.options.get("force", False)
         if run is None:
             return False
@@ -226,9 +224,9 @@ class Model:
         ready = [(one, self._prepared(one, ids)) for one in call.parts]
         nonce = next(ids) if len(ready) > 1 else ""
         if not ready:
-            return None
+            return
         self._change(call, [change for _, change in ready], nonce)
-        return None
+        return
 
     def __getattr__(self, name: str) -> Any:
         """Return the method of a single change."""

@@ -65,7 +65,9 @@ def _check_report(report: RunStatusReport, run: Run) -> None:
         (name, step.status, step.attempt) for name, step in run.steps.items()
     ]
     assert report.output == (run.output if run.status == "completed" else None)
-    assert (report.error is None) == (run.error is None or run.status not in TERMINAL - {"completed"})
+    assert (report.error is None) == (
+        run.error is None or run.status not in TERMINAL - {"completed"}
+    )
     assert (report.completed_at is not None) == (run.status in TERMINAL)
 
 

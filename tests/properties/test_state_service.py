@@ -1,7 +1,5 @@
 """The state service agrees with a plain model of it, whatever two clients do and the network."""
 
-import asyncio
-import contextlib
 import os
 import uuid
 from collections import Counter
@@ -28,19 +26,21 @@ def explore(open_, examples):
     """Run the machine; return what happened how often."""
     machine = type("Machine", (ServiceMachine,), {"open": open_, "counts": Counter()})
     phases = (Phase.generate,) if FACTOR == 1 else (Phase.generate, Phase.shrink)
-    try: run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples * FACTOR,
-            stateful_step_count=STEPS,
-            derandomize=FACTOR == 1,
-            database=None,
-            deadline=None,
-            phases=phases,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
-    finally: print(machine.counts)
+    try:
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples * FACTOR,
+                stateful_step_count=STEPS,
+                derandomize=FACTOR == 1,
+                database=None,
+                deadline=None,
+                phases=phases,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+    finally:
+        print(machine.counts)
     return machine.counts
 
 
@@ -48,8 +48,8 @@ def explore(open_, examples):
 def impatient():
     """Let a lost connection cost a millisecond."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("askel.state.scripts._FIRST_PAUSE_S", 0.001)
-        patch.setattr("askel.state.connection._FIRST_BACKOFF_S", 0.001)
+        patch.setattr("askel.state.store.scripts._FIRST_PAUSE_S", 0.001)
+        patch.setattr("askel.state.store.connection._FIRST_BACKOFF_S", 0.001)
         yield
 
 
@@ -163,5 +163,7 @@ def test_on_a_fake():
 
     assert counts["steps"] > 100
     assert counts["lose_next_reply"] and counts["late copy"], counts
+
+
 def teardown_module():
     pass

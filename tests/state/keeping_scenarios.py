@@ -4,7 +4,7 @@ import pytest
 from tests.state.scenarios import answers
 
 from askel import LockError, RunActiveError
-from askel.state.deletion import delete_call
+from askel.state.writes.deletion import delete_call
 
 
 def refused(call):

@@ -4,7 +4,7 @@ import pytest
 from tests.state.scenarios import answers
 
 from askel import ConflictError, LockLostError, LockNotAcquiredError, NotFoundError, RunLock
-from askel.state.runlock import _held
+from askel.state.locks.run_lock import _held
 
 
 def refused(call):

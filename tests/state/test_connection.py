@@ -8,7 +8,7 @@ from tests.helpers.waiting import wait_until
 
 from askel import ScriptMissingError, StoreReplyError, StoreUnavailableError, UnknownOutcomeError
 from askel.state import connect
-from askel.state.connection import MultiplexedConnection
+from askel.state.store.connection import MultiplexedConnection
 
 pytestmark = pytest.mark.usefixtures("server")
 

@@ -14,7 +14,7 @@ from askel import (
     StoreUnavailableError,
 )
 from askel.state import connect
-from askel.state.connection import ClientConnection
+from askel.state.store.connection import ClientConnection
 
 app = App("fake")
 

@@ -8,7 +8,7 @@ from tests.helpers.waiting import wait_until
 
 from askel import InvalidOptionError, StoreUnavailableError, UnknownOutcomeError
 from askel.state import connect
-from askel.state.connection import MAX_BACKOFF_S
+from askel.state.store.connection import MAX_BACKOFF_S
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -174,7 +174,7 @@ async def test_server_that_never_greets_is_unavailable(proxy):
 
 
 async def test_refused_connection_was_not_sent_and_is_not_hammered(connection, proxy, monkeypatch):
-    monkeypatch.setattr("askel.state.connection.MAX_BACKOFF_S", 0.1)
+    monkeypatch.setattr("askel.state.store.connection.MAX_BACKOFF_S", 0.1)
     proxy.refuse_connections()
     pauses = []
     for _ in range(6):

@@ -14,7 +14,7 @@ from redis.retry import Retry
 
 from askel import InvalidOptionError, RedisWorkflowService, StoreUnavailableError
 from askel.state import ConnectionSettings, connect
-from askel.state.addresses import read_connection
+from askel.state.store.addresses import read_connection
 from askeld.embedded import EmbeddedServer
 
 SECRET = "s3cret-w0rd"

@@ -12,7 +12,7 @@ from tests.helpers.keys import sync_client
 
 from askel import AskelError, Client, RedisWorkflowService, StreamQueue, SyncRedisWorkflowService
 from askel.state import connect
-from askel.state.addresses import read_connection
+from askel.state.store.addresses import read_connection
 from askeld.embedded import EmbeddedServer
 
 SECRET = "s3cret/w0rd@#?"

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from askel.state import HistoryEntry, decode_entries, fold_attempts
-from askel.state.foreign import ForeignStep, merged_entries
-from askel.state.records import read_ms
+from askel.state.pikku.foreign import ForeignStep, merged_entries
+from askel.state.reads.records import read_ms
 
 RUN = {"workflow": b"w", "status": b"running", "createdAt": b"100", "updatedAt": b"100"}
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from askel import GraphState, InvalidNameError, StepInstance, StepStatus
-from askel.state.graph_state import graph_state
+from askel.state.reads.graph_state import graph_state
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 

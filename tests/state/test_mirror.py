@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from askel import RunMirror
-from askel.state.mirror import MirrorTeller
+from askel.state.writes.mirror import MirrorTeller
 
 METHODS = {
     *("create_run", "update_run_status", "insert_step_state", "set_step_running"),

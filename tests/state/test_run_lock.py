@@ -17,7 +17,7 @@ from askel import (
     StoreReplyError,
 )
 from askel.state import load_scripts
-from askel.state.runlock import RunLock, holder_for
+from askel.state.locks.run_lock import RunLock, holder_for
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -364,7 +364,7 @@ async def test_timeout_around_the_lock_is_the_callers(service, run, redis, keys)
 async def test_failing_release_never_replaces_the_outcome_of_the_body(
     distant, service, run, proxy, fault, monkeypatch
 ):
-    monkeypatch.setattr("askel.state.runlock._RELEASE_S", 0.2)
+    monkeypatch.setattr("askel.state.locks.run_lock._RELEASE_S", 0.2)
 
     async def body():
         if fault == "refuse":
@@ -436,7 +436,7 @@ async def test_lock_is_the_one_that_the_node_system_takes(service, run, redis, k
 async def test_caller_cancelled_while_it_acquires_leaves_no_lock_behind(  # noqa: PLR0917 - fixtures are parameters
     distant, service, run, proxy, redis, keys, monkeypatch
 ):
-    monkeypatch.setattr("askel.state.runlock._RELEASE_S", 0.2)
+    monkeypatch.setattr("askel.state.locks.run_lock._RELEASE_S", 0.2)
     await distant.get_run("r")
     proxy.black_hole("to_client")
 

@@ -9,7 +9,7 @@ from tests.helpers.stubs import StubConnection
 
 from askel import ScriptMissingError, StoreReplyError, StoreUnavailableError, UnknownOutcomeError
 from askel.state import Scripts, load_scripts
-from askel.state.scripts import _parse
+from askel.state.store.scripts import _parse
 
 SCRIPTS = load_scripts()
 each_script = pytest.mark.parametrize("script", SCRIPTS.values(), ids=lambda script: script.name)

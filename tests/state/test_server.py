@@ -5,7 +5,7 @@ from tests.helpers.stubs import StubConnection
 
 from askel import RedisWorkflowService, StoreReplyError, StoreUnavailableError, StoreUnsafeError
 from askel.state import Keys
-from askel.state.server import LAYOUT, inspect_server
+from askel.state.store.server import LAYOUT, inspect_server
 from askeld.embedded import EmbeddedServer
 
 

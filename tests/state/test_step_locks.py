@@ -142,7 +142,7 @@ async def test_body_is_cancelled_when_the_lock_is_lost(service, step, redis, key
 async def test_failing_release_never_replaces_the_outcome(
     distant, service, step, proxy, monkeypatch
 ):
-    monkeypatch.setattr("askel.state.runlock._RELEASE_S", 0.2)
+    monkeypatch.setattr("askel.state.locks.run_lock._RELEASE_S", 0.2)
 
     async def body():
         proxy.refuse_connections()

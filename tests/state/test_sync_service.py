@@ -81,7 +81,7 @@ def parameters(method):
 
 
 def test_every_public_method_of_the_async_service_has_its_blocking_counterpart():
-    """A method that is missing takes one line in `askel/state/sync_service.py`."""
+    """A method that is missing takes one line in `askel/state/sync/sync_service.py`."""
     assert public(RedisWorkflowService) - public(SyncRedisWorkflowService) - NOT_ITS_OWN == set()
     assert public(SyncRedisWorkflowService) - public(RedisWorkflowService) == {
         "call", "keys", "queue"

@@ -4,25 +4,11 @@ What is exported here is what daemons and engines build on; applications import 
 """
 
 from askel.state import codec
-from askel.state.activations import Activations
 from askel.state.arguments import as_policy
-from askel.state.attempts import Attempts, Timers, renew_call, renewed
-from askel.state.caller import GROUP
 from askel.state.codec import AesGcm, Codec, PayloadTransform, Sealed, Zstd
-from askel.state.connection import Connection, MultiplexedConnection, connect
-from askel.state.graph_state import GraphState, StepInstance
-from askel.state.history import (
-    HistoryEntry,
-    decode_entries,
-    fold_attempts,
-    quoted,
-    started_body,
-    status_body,
-    step_body,
-)
 from askel.state.ids import IdSource, SystemIds, idempotency_key, run_id_of_command, run_id_of_entry
 from askel.state.keys import Keys
-from askel.state.mirror import RunMirror
+from askel.state.locks.run_lock import RunLock
 from askel.state.models import (
     UNSET,
     IfExists,
@@ -35,31 +21,13 @@ from askel.state.models import (
     WorkflowRun,
 )
 from askel.state.moves import TERMINAL
-from askel.state.nudging import owner_process, send_nudge
-from askel.state.pikku import check_compat
-from askel.state.queries import RunPage
-from askel.state.recording import Recording, create_call
-from askel.state.records import fields_of, read_run, read_step
-from askel.state.reindex import ReindexReport
-from askel.state.reports import RunStatusReport, StepReport, build_report
-from askel.state.retention import Retention, RetentionPolicy
-from askel.state.runlock import RunLock
-from askel.state.scripts import Script, Scripts, is_passing, load_scripts
-from askel.state.server import ServerFacts
-from askel.state.service import RedisWorkflowService
-from askel.state.settings import ConnectionSettings
-from askel.state.sync_service import SyncRedisWorkflowService
-from askel.state.timeline import (
-    ApprovalAt,
-    RunStateAt,
-    RunTimeline,
-    SignalAt,
-    StepAt,
-    TimelineEvent,
-    build_timeline,
-    reconstruct_state_at,
-)
-from askel.state.turns import (
+from askel.state.pikku.reading import check_compat
+from askel.state.protocol.activations import Activations
+from askel.state.protocol.attempts import Attempts, Timers, renew_call, renewed
+from askel.state.protocol.caller import GROUP
+from askel.state.protocol.nudging import owner_process, send_nudge
+from askel.state.protocol.recording import Recording, create_call
+from askel.state.protocol.turns import (
     Activated,
     Begun,
     Entry,
@@ -70,7 +38,39 @@ from askel.state.turns import (
     Turn,
     Turned,
 )
+from askel.state.reads.graph_state import GraphState, StepInstance
+from askel.state.reads.history import (
+    HistoryEntry,
+    decode_entries,
+    fold_attempts,
+    quoted,
+    started_body,
+    status_body,
+    step_body,
+)
+from askel.state.reads.queries import RunPage
+from askel.state.reads.records import fields_of, read_run, read_step
+from askel.state.reads.reports import RunStatusReport, StepReport, build_report
+from askel.state.reads.timeline import (
+    ApprovalAt,
+    RunStateAt,
+    RunTimeline,
+    SignalAt,
+    StepAt,
+    TimelineEvent,
+    build_timeline,
+    reconstruct_state_at,
+)
+from askel.state.reindex import ReindexReport
+from askel.state.retention import Retention, RetentionPolicy
+from askel.state.service import RedisWorkflowService
+from askel.state.store.connection import Connection, MultiplexedConnection, connect
+from askel.state.store.scripts import Script, Scripts, is_passing, load_scripts
+from askel.state.store.server import ServerFacts
+from askel.state.store.settings import ConnectionSettings
+from askel.state.sync.sync_service import SyncRedisWorkflowService
 from askel.state.versions import VersionStatus, WorkflowVersion
+from askel.state.writes.mirror import RunMirror
 
 __all__ = [
     "GROUP",

@@ -20,7 +20,7 @@ from askel.errors import (
 from askel.names import check_name, check_run_id
 from askel.state.codec import serialize_error
 from askel.state.models import IfExists, RunStatus, SerializedError, StepOptions, StepStatus
-from askel.state.turns import Answer
+from askel.state.protocol.turns import Answer
 
 _Status = TypeVar("_Status", RunStatus, StepStatus)
 

@@ -16,10 +16,10 @@ import msgspec
 
 from askel.errors import InvalidNameError, StoreReplyError
 from askel.names import check_run_id
-from askel.state.caller import Word
 from askel.state.keys import Keys
-from askel.state.scripts import Scripts
-from askel.state.turns import Answer
+from askel.state.protocol.caller import Word
+from askel.state.protocol.turns import Answer
+from askel.state.store.scripts import Scripts
 
 T = TypeVar("T")
 

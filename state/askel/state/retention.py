@@ -13,10 +13,10 @@ from askel.durations import Duration, duration_ms
 from askel.errors import InvalidNameError, InvalidOptionError
 from askel.names import check_name, check_run_id
 from askel.sizes import Size, size_bytes
-from askel.state.caller import ProtocolCaller
-from askel.state.deletion import delete_call
 from askel.state.keys import Keys
-from askel.state.scripts import Scripts
+from askel.state.protocol.caller import ProtocolCaller
+from askel.state.store.scripts import Scripts
+from askel.state.writes.deletion import delete_call
 
 T = TypeVar("T")
 

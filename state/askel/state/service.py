@@ -11,24 +11,24 @@ from askel.durations import Duration, duration_ms
 from askel.errors import InvalidOptionError
 from askel.names import check_run_id
 from askel.state.codec import PLAIN, Codec
-from askel.state.connection import connect
-from askel.state.creation import RunCreation
-from askel.state.graph_state import GraphReads
 from askel.state.ids import IdSource, SystemIds
 from askel.state.keys import Keys
-from askel.state.mirror import MirrorTeller, RunMirror
+from askel.state.locks.run_lock import DEFAULT_TTL_MS, DEFAULT_WAIT_S, RunLock, hold_run_lock
+from askel.state.locks.step_locks import StepLocks
 from askel.state.models import WorkflowRun
-from askel.state.pikku import check_compat
-from askel.state.queries import RunQueries
-from askel.state.records import fields_of, read_run
-from askel.state.run_reads import RunReads
-from askel.state.runlock import DEFAULT_TTL_MS, DEFAULT_WAIT_S, RunLock, hold_run_lock
-from askel.state.scripts import Scripts
-from askel.state.server import ServerFacts, inspect_server
-from askel.state.settings import ConnectionLike
-from askel.state.step_locks import StepLocks
+from askel.state.pikku.reading import check_compat
+from askel.state.reads.graph_state import GraphReads
+from askel.state.reads.queries import RunQueries
+from askel.state.reads.records import fields_of, read_run
+from askel.state.reads.run_reads import RunReads
+from askel.state.store.connection import connect
+from askel.state.store.scripts import Scripts
+from askel.state.store.server import ServerFacts, inspect_server
+from askel.state.store.settings import ConnectionLike
 from askel.state.versions import VersionMethods
-from askel.state.writes import RunWrites
+from askel.state.writes.creation import RunCreation
+from askel.state.writes.mirror import MirrorTeller, RunMirror
+from askel.state.writes.run_writes import RunWrites
 
 T = TypeVar("T")
 

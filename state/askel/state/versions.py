@@ -11,12 +11,12 @@ import msgspec
 from askel.errors import InvalidOptionError, VersionNotFoundError
 from askel.names import check_name
 from askel.state.codec import Codec
-from askel.state.connection import Connection
 from askel.state.keys import Keys
-from askel.state.mirror import MirrorTeller
 from askel.state.models import from_ms
-from askel.state.records import fields_of
-from askel.state.scripts import Scripts
+from askel.state.reads.records import fields_of
+from askel.state.store.connection import Connection
+from askel.state.store.scripts import Scripts
+from askel.state.writes.mirror import MirrorTeller
 
 
 class VersionStatus(StrEnum):

@@ -20,7 +20,7 @@ from askel.state import (
     read_run,
 )
 from askel.state.codec import PLAIN, Codec
-from askel.state.settings import ConnectionLike
+from askel.state.store.settings import ConnectionLike
 from askel.wire.commands import Command, RunCancel, RunSignal, RunStart
 from askel.wire.events import RunWaiter
 from askel.wire.queue import StreamQueue

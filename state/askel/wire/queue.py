@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from askel.state import Connection, Keys, connect
-from askel.state.settings import ConnectionLike
+from askel.state.store.settings import ConnectionLike
 from askel.wire.commands import Command, encode_command
 
 

@@ -1,0 +1,1 @@
+"""Sharing a prefix with services of the npm package @pikku/redis."""

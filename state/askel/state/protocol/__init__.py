@@ -1,0 +1,1 @@
+"""How daemons and inline mode drive runs: activations, turns, attempts, recorded commands."""

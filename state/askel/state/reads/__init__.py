@@ -1,0 +1,1 @@
+"""What is read of runs: records, history and its folds, listings."""

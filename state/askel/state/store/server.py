@@ -1,0 +1,78 @@
+"""What askel needs of the Redis server itself, checked before it is trusted."""
+
+from __future__ import annotations
+
+import msgspec
+
+from askel.errors import StoreReplyError, StoreUnsafeError
+from askel.state.keys import Keys
+from askel.state.store.connection import Connection
+
+#: Oldest Redis that has every command the scripts use.
+OLDEST = (6, 2)
+#: Number of the layout of keys and fields that this version reads and writes.
+LAYOUT = 1
+
+
+class ServerFacts(msgspec.Struct, frozen=True):
+    """What the server says of itself; ``store_id`` tells a wiped Redis from a new one."""
+
+    version: str
+    eviction_policy: str
+    append_only: bool
+    store_id: str
+
+
+async def inspect_server(
+    connection: Connection, keys: Keys, *, store_id: str, allow_unsafe: bool = False
+) -> ServerFacts:
+    """Check the server and the deployment's meta key; name the store if nobody has yet.
+
+    Args:
+        connection: The way to the server.
+        keys: The deployment.
+        store_id: Used when the store has no id.
+        allow_unsafe: Accept a server that evicts keys or is too old.
+
+    Raises:
+        StoreUnsafeError: It would lose data silently, or was laid out by another version.
+        StoreUnavailableError: It cannot be reached.
+    """
+    info = await _info(connection)
+    version = info.get("redis_version", "")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if not allow_unsafe:
+        if version and tuple(int(part) for part in version.split(".")[:2]) < OLDEST:
+            msg = f"Redis {version} is too old: askel needs 6.2 or later"
+            raise StoreUnsafeError(msg)
+        if policy != "noeviction":
+            msg = (
+                f"this Redis evicts keys when memory is short (maxmemory-policy {policy}) and "
+                "would lose runs without a word: set maxmemory-policy noeviction"
+            )
+            raise StoreUnsafeError(msg)
+    for field, value in (("layout", LAYOUT), ("partitions", 1), ("store", store_id)):
+        await connection.send("HSETNX", keys.meta, field, value)
+    layout, partitions, store = await connection.send(
+        "HMGET", keys.meta, "layout", "partitions", "store"
+    )
+    found = [field.decode("utf-8", "replace")[:20] for field in (layout, partitions)]
+    if found != [str(LAYOUT), "1"]:
+        msg = (
+            f"prefix {keys.prefix!r} holds layout {found[0]} with {found[1]} partitions; "
+            f"this version of askel knows layout {LAYOUT} with 1"
+        )
+        raise StoreUnsafeError(msg)
+    return ServerFacts(version, policy, info.get("aof_enabled") == "1", store.decode())
+
+
+async def _info(connection: Connection) -> dict[str, str]:
+    """Return the fields of INFO; nothing where the user may not ask, or a fake does not know."""
+    try:
+        text = (await connection.send("INFO")).decode()
+    except StoreReplyError as error:
+        if error.code in {"NOPERM", "ERR"} or "unknown command" in str(error).lower():
+            return {}
+        raise
+    lines = (line.partition(":") for line in text.splitlines() if ":" in line)
+    return {name: value.strip() for name, _, value in lines}

@@ -1,0 +1,1 @@
+"""The service for programs without an event loop."""

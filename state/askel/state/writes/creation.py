@@ -1,0 +1,157 @@
+"""Creating runs: under a new id or a given one, once however often it is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from askel.errors import InvalidOptionError, LockNotAcquiredError, RunExistsError
+from askel.names import check_name, check_run_id
+from askel.state.arguments import as_policy
+from askel.state.codec import PLAIN, Codec
+from askel.state.ids import IdSource, run_id_of_command
+from askel.state.keys import Keys
+from askel.state.models import IfExists
+from askel.state.protocol.recording import create_call
+from askel.state.reads.history import started_body
+from askel.state.store.scripts import Scripts
+from askel.state.writes.mirror import MirrorTeller
+
+_MOST_GENERATIONS = 999_999
+
+
+class RunCreation:
+    """Creating runs, each in one atomic step."""
+
+    keys: Keys
+    ids: IdSource
+    codec: Codec
+    mirror: MirrorTeller
+    scripts: Scripts
+    clock_offset_ms: int
+    resend_s: float
+
+    async def create_run(
+        self,
+        workflow_name: str,
+        input: Any = None,
+        *,
+        run_id: str | None = None,
+        idempotency_key: str | None = None,
+        inline: bool = False,
+        graph_hash: str | None = None,
+        wire: Any = None,
+        deterministic: bool = False,
+        planned_steps: Any = None,
+        if_exists: IfExists | str = IfExists.REJECT,
+    ) -> str:
+        """Create a run in status ``running`` and return its id; one atomic step.
+
+        The run is driven by whoever calls the service; to have daemons drive a workflow, start it
+        with ``App.start`` or a ``run.start`` command.
+
+        Args:
+            workflow_name: The workflow.
+            input: Its input.
+            run_id: The id to give it; a new one by default.
+            idempotency_key: Makes the id from this text instead: called again with the same key,
+                workflow and input the run that exists is returned, with others it is a conflict.
+            inline: Whether the run is for the calling process alone.
+            graph_hash: The version of the definition, for readers.
+            wire: Where the call came from, for readers. Never sealed.
+            deterministic: For readers.
+            planned_steps: For readers. Never sealed.
+            if_exists: What becomes of a run that has the id; see ``IfExists``.
+
+        Raises:
+            RunExistsError: The run exists and *if_exists* does not let it give way, or it was
+                created for another workflow or input.
+            LockNotAcquiredError: The run that is to give way is locked by somebody.
+            InvalidNameError, InvalidOptionError, PayloadError: Nothing was sent.
+        """
+        policy = as_policy(if_exists)
+        if idempotency_key is not None and policy is IfExists.REJECT:
+            policy = IfExists.RETURN
+        facts = {
+            "inline": inline,
+            "graph_hash": graph_hash,
+            "wire": wire,
+            "deterministic": deterministic,
+            "planned_steps": planned_steps,
+        }
+        is_named = run_id is not None or idempotency_key is not None
+        run_id = self._id_of_new(run_id, idempotency_key, policy)
+        await self._create(workflow_name, run_id, input, policy, facts, is_named=is_named)
+        await self.mirror.tell("create_run", run_id, workflow_name, input, **facts)
+        return run_id
+
+    async def _create(
+        self,
+        workflow: str,
+        run_id: str,
+        input: Any,
+        policy: IfExists,
+        facts: dict[str, Any],
+        *,
+        is_named: bool,
+    ) -> None:
+        payload = self.codec.encode(input)
+        call = create_call(
+            self.keys,
+            run_id,
+            check_name(workflow, "workflow name"),
+            payload,
+            started_body(workflow),
+            offset=self.clock_offset_ms,
+            nonce=self.ids.suffix() if is_named else "",
+            policy=policy,
+            fields=_fields(facts),
+        )
+        answer, resent = await self.scripts.insist(*call, patience_s=self.resend_s)
+        if answer[0] == b"BUSY":
+            raise LockNotAcquiredError(run_id, 0)
+        # A new id that exists after a lost reply is of the copy that was applied.
+        is_ours = answer[0] == b"OK" or (resent and not is_named)
+        if not is_ours and not (
+            policy is IfExists.RETURN
+            and (answer[0] == b"EXISTS" or await self._is_same(run_id, workflow, payload))
+        ):
+            raise RunExistsError(run_id)
+
+    def _id_of_new(self, run_id: str | None, key: str | None, policy: IfExists) -> str:
+        if run_id is not None and key is not None:
+            msg = "give a run_id or an idempotency_key, not both"
+            raise InvalidOptionError(msg)
+        if key is not None:
+            return run_id_of_command(check_name(key, "idempotency key"))
+        if run_id is None:
+            return self.ids.run_id()
+        if policy.replaces:  # the id must leave room for the names of former generations
+            check_run_id(f"{run_id}.g{_MOST_GENERATIONS}")
+        return check_run_id(run_id)
+
+    async def _is_same(self, run_id: str, workflow: str, payload: bytes) -> bool:
+        """Tell whether the run was created for this workflow and input, sealed by whatever key."""
+        if not self.codec.seals:
+            return False
+        stored = await self.scripts.fetch(
+            "HMGET", self.keys.run(run_id), "workflow", "input", patience_s=self.resend_s
+        )
+        if None in stored:
+            return False
+        return bool(stored[0].decode() == workflow and self.codec.is_same(stored[1], payload))
+
+
+def _fields(facts: dict[str, Any]) -> list[str | bytes]:
+    """Return the further fields of the run's hash, as the Node service reads them."""
+    fields: list[str | bytes] = []
+    if facts["inline"]:
+        fields += ["inline", "true"]
+    if facts["graph_hash"]:
+        fields += ["graphHash", check_name(facts["graph_hash"], "graph hash")]
+    if facts["deterministic"]:
+        fields += ["deterministic", "true"]
+    if facts["planned_steps"] is not None:
+        fields += ["plannedSteps", PLAIN.encode(facts["planned_steps"])]
+    if facts["wire"] is not None:
+        fields += ["wire", PLAIN.encode(facts["wire"])]
+    return fields
