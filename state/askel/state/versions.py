@@ -110,7 +110,8 @@ class VersionMethods:
     ) -> WorkflowVersion | None:
         """Return the definition of *workflow_name* under *graph_hash*, or None without one."""
         key = self._version_key(workflow_name, graph_hash)
-        fields = fields_of(await self.connection.send("HGETALL", key))
+        flat = await self.scripts.fetch("HGETALL", key, patience_s=self.resend_s)
+        fields = fields_of(flat)
         if not fields.get("graph"):
             return None
         created = fields.get("createdAt")

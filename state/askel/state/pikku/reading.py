@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -19,18 +20,22 @@ from askel.state.keys import Keys
 from askel.state.pikku.foreign import ForeignStep, merged_entries
 from askel.state.reads.history import HistoryEntry
 from askel.state.reads.records import fields_of, read_ms
-from askel.state.store.connection import Connection
+from askel.state.store.scripts import Scripts
 
 #: Systems that a prefix can be shared with; each has its folder of scripts in ``lua``.
 COMPATIBLE = ("pikku",)
 _SCANNED_AT_ONCE = 1_000
+
+# Sends a command that only reads; asks again after a lost reply.
+Fetch: TypeAlias = Callable[..., Awaitable[Any]]
 
 
 class ReadsSteps(Protocol):
     """What is needed of the service."""
 
     keys: Keys
-    connection: Connection
+    scripts: Scripts
+    resend_s: float
 
     async def _read_step_hashes(
         self, run_id: str, fields: Sequence[str] = (), names: Sequence[str] | None = None
@@ -49,33 +54,31 @@ def check_compat(compat: str | None) -> str | None:
     return compat
 
 
-async def step_names(connection: Connection, keys: Keys, run_id: str) -> list[str]:
+async def step_names(fetch: Fetch, keys: Keys, run_id: str) -> list[str]:
     """Return the names of all steps of the run: those it lists, then those that others added.
 
     Each is named once, whatever the keyspace does during the scan.
     """
-    listed = await connection.send("LRANGE", keys.steps(run_id), 0, -1)
+    listed = await fetch("LRANGE", keys.steps(run_id), 0, -1)
     names = dict.fromkeys(name.decode() for name in listed)
     stem = keys.step_stem(run_id)
-    found = await _scanned(connection, _escaped(stem) + "*")
+    found = await _scanned(fetch, _escaped(stem) + "*")
     names.update(dict.fromkeys(key.removeprefix(stem) for key in sorted(found)))
     return list(names)
 
 
-async def stray_keys(connection: Connection, keys: Keys, run_id: str) -> list[str]:
+async def stray_keys(fetch: Fetch, keys: Keys, run_id: str) -> list[str]:
     """Return the keys of the run's steps and of their histories and locks, whoever made them."""
     pattern = f"{_escaped(keys.prefix)}:step*:{_escaped(run_id)}:*"
     stems = (keys.step_stem(run_id), keys.step_history(f"{run_id}:"), keys.step_lock(run_id, ""))
-    return sorted(key for key in await _scanned(connection, pattern) if key.startswith(stems))
+    return sorted(key for key in await _scanned(fetch, pattern) if key.startswith(stems))
 
 
-async def _scanned(connection: Connection, pattern: str) -> set[str]:
+async def _scanned(fetch: Fetch, pattern: str) -> set[str]:
     found: set[str] = set()
     cursor = b"0"
     while True:
-        cursor, keys = await connection.send(
-            "SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE
-        )
+        cursor, keys = await fetch("SCAN", cursor, "MATCH", pattern, "COUNT", _SCANNED_AT_ONCE)
         for key in keys:
             # What is no text, nobody could have given to a step as its name.
             with contextlib.suppress(UnicodeDecodeError):
@@ -110,9 +113,9 @@ async def with_foreign_entries(
         run: Its hash.
         entries: Its list.
     """
-    send, k = service.connection.send, service.keys
+    send, k = partial(service.scripts.fetch, patience_s=service.resend_s), service.keys
     names, state = await asyncio.gather(
-        step_names(service.connection, k, run_id), send("HGETALL", k.run_state(run_id))
+        step_names(send, k, run_id), send("HGETALL", k.run_state(run_id))
     )
     hashes = by_creation(await service._read_step_hashes(run_id, names=names))  # noqa: SLF001 - a mixin of the same class
     members = await asyncio.gather(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from askel.state.codec import Codec
 from askel.state.keys import Keys
 from askel.state.models import StepAttempt
 from askel.state.pikku.reading import (
+    Fetch,
     by_creation,
     real_steps,
     step_names,
@@ -75,7 +77,7 @@ class StepReads:
         """
         if not self.compat:
             return await self._read_known_hashes(run_id, fields, names)
-        known = await step_names(self.connection, self.keys, run_id) if names is None else names
+        known = await step_names(self._fetch, self.keys, run_id) if names is None else names
         wanted = ("stepId", "createdAt", *fields) if fields else ()
         steps = real_steps(await self._read_known_hashes(run_id, wanted, known))
         return by_creation(steps) if names is None else steps
@@ -103,6 +105,10 @@ class StepReads:
             place = reached
         return found
 
+    @property
+    def _fetch(self) -> Fetch:
+        return partial(self.scripts.fetch, patience_s=self.resend_s)
+
     async def _ask_again(self, name: str, keys: list[str], args: Sequence[Word]) -> Answer:
         """Return the answer of a script that only reads, asked again after a lost connection."""
         answer, _ = await self.scripts.insist(name, keys, args, patience_s=self.resend_s)
@@ -128,7 +134,7 @@ class RunReads(StepReads):
 
     async def get_run_state(self, run_id: str) -> dict[str, Any]:
         """Return the run's variables as they are now. An unknown run has none."""
-        send, k = self.connection.send, self.keys
+        send, k = self._fetch, self.keys
         state = send("HGETALL", k.run_state(check_run_id(run_id)))
         if not self.compat:
             texts = fields_of(await state)

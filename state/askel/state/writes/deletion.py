@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from askel.errors import LockLostError, LockNotAcquiredError, RunActiveError
 from askel.names import check_run_id
 from askel.state.keys import Keys
@@ -100,4 +102,7 @@ class RunDeletion:
 
     async def _stray_keys(self, run_id: str) -> list[str]:
         """Return keys of the run that only services of other makes know of; none without them."""
-        return await stray_keys(self.connection, self.keys, run_id) if self.compat else []
+        if not self.compat:
+            return []
+        fetch = partial(self.scripts.fetch, patience_s=self.resend_s)
+        return await stray_keys(fetch, self.keys, run_id)

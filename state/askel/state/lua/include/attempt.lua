@@ -1,12 +1,15 @@
--- Changes of a list: the next attempt of a step, and what is noted of one.
+-- Changes of a list: the next attempt of a step, and what is noted of one. A step keeps the nonces of
+-- its last retries: a copy of a call that comes when further attempts have failed begins none.
 function CHANGE.retry(w, i)
   local s, refusal = known(w, i)
   if refusal then return refusal end
-  if s[3] == ARGV[i + 4] then return 'ALREADY' end
+  local nonce, before = ARGV[i + 4], s[3] or ''
+  if string.find(before, nonce, 1, true) then return 'ALREADY' end
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
   if s[1] ~= 'failed' then return 'ILLEGAL', s[1] end
   if s[7] and tonumber(s[2]) > tonumber(s[7]) then return 'SPENT', tonumber(s[2]) end
-  s[1], s[2], s[3], s[10], s[11] = ARGV[i + 3], string.format('%d', s[2] + 1), ARGV[i + 4], false, false
+  s[1], s[2], s[10], s[11] = ARGV[i + 3], string.format('%d', s[2] + 1), false, false
+  s[3] = string.sub(before == '' and nonce or nonce .. ' ' .. before, 1, 101)   -- of the last six attempts
   s.outcome, s.cleared = nil, true
   moved(s.key, s[2], s[1])
   w.entries[#w.entries + 1] = step_entry(w.at, s.name, s[1], s[2])
