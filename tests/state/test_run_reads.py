@@ -11,7 +11,8 @@ from askel import (
     StepAt,
     StepStatus,
 )
-from askel.state import load_scripts, run_reads
+from askel.state import load_scripts
+from askel.state.reads import run_reads
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
