@@ -24,6 +24,7 @@
     │   ├── LockLostError            drop the work: nothing sent since has landed
     │   └── NestedLockError          this task holds the lock already
     ├── StoreError                   Redis, or the way to it
+    │   ├── DamagedRecordError       a record there cannot be read: mend or delete it
     │   ├── StoreUnavailableError    nothing was sent: try again
     │   ├── UnknownOutcomeError      it may have been applied: send the same call again
     │   ├── StoreUnsafeError         this server would lose data: change its configuration
@@ -47,6 +48,7 @@ __all__ = [
     "AskelError",
     "BlockingCallError",
     "ConflictError",
+    "DamagedRecordError",
     "IllegalTransitionError",
     "InvalidError",
     "InvalidNameError",
@@ -267,6 +269,17 @@ def _locked(run_id: str, step_name: str | None) -> str:
 
 class StoreError(AskelError):
     """Redis or the connection to it is the trouble."""
+
+
+class DamagedRecordError(StoreError):
+    """What stands in Redis for a run or step cannot be read: not all of it was written by askel.
+
+    Listings name such runs and return the others; ``delete_run(…, force=True)`` removes one.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        """Name the record, and what is wrong with it."""
+        super().__init__(f"{what} cannot be read: {why}; mend its hash, or delete the run")
 
 
 class StoreUnavailableError(StoreError):

@@ -113,6 +113,14 @@ class Client:
 
         Sent again with the same *run_id* or *id* it starts nothing twice.
 
+        Args:
+            workflow: The workflow.
+            input: Its input.
+            run_id: The id to give the run; a new one by default.
+            id: Of the command: it makes the run id where none is given, and is applied once.
+            queue: Whose workers begin the run; those of the default queue without it.
+            if_exists: What becomes of a run that has the id; see ``IfExists``.
+
         Raises:
             PayloadError, InvalidNameError, InvalidOptionError: Nothing was sent.
             StoreUnavailableError: Nothing was sent.

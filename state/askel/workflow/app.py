@@ -161,6 +161,12 @@ class App:
         With a queue the service is remote: a ``run.start`` goes to the daemons and this returns
         at once. Without one the workflow runs here, inline, and this returns when it has ended.
 
+        Args:
+            service: Where the run is kept.
+            name: The workflow's name, or its function.
+            input: Its input.
+            run_id: The id to give the run; a new one by default.
+
         Raises:
             RegistrationError: Inline, and the workflow is not registered here.
             RunFailedError: Inline, and the run failed or was cancelled.

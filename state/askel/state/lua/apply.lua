@@ -42,7 +42,7 @@ if #w.names > 0 then redis.call('RPUSH', KEYS[6], unpack(w.names)) end
 local seq = #w.entries > 0 and redis.call('RPUSH', history, unpack(w.entries)) or redis.call('LLEN', history)
 local fields = {}
 if nonce ~= '' then fields = { 'changes', string.sub((r[2] and not TERMINAL[w.status] and r[2] or '') .. nonce, -48) } end
-if w.status ~= r[1] then
+if w.output then                                         -- it moved, be it to where it was
 --- include index change
   for _, name in ipairs({ 'output', 'error' }) do
     if w[name] and w[name] ~= '' then fields[#fields + 1] = name fields[#fields + 1] = w[name] end

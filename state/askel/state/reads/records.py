@@ -8,6 +8,12 @@ from typing import Any
 
 import msgspec
 
+from askel.errors import (
+    DamagedRecordError,
+    PayloadError,
+    SealedPayloadError,
+    TamperedPayloadError,
+)
 from askel.state.codec import PLAIN, Codec
 from askel.state.models import (
     RunStatus,
@@ -58,8 +64,47 @@ def error_of(text: bytes | None, codec: Codec = PLAIN) -> SerializedError | None
     return codec.read_error(text) if text and text != b"null" else None
 
 
+# What a hash raises that nobody of ours wrote so. Payloads that are sealed keep their own errors.
+_DAMAGE = (KeyError, ValueError, OverflowError, OSError, RecursionError, msgspec.MsgspecError)
+
+
+def _damaged(what: str, error: Exception) -> DamagedRecordError:
+    """Say what is wrong, in words that quote no payload."""
+    if isinstance(error, KeyError):
+        return DamagedRecordError(what, f"it has no field {error.args[0]!r}")
+    if isinstance(error, PayloadError):
+        return DamagedRecordError(what, str(error))
+    return DamagedRecordError(what, f"a field has no proper value ({type(error).__name__})")
+
+
 def read_run(fields: dict[str, bytes], codec: Codec = PLAIN) -> WorkflowRun:
-    """Return the run that its hash describes."""
+    """Return the run that its hash describes.
+
+    Raises:
+        DamagedRecordError: It describes none.
+        SealedPayloadError, TamperedPayloadError: *codec* cannot open a payload.
+    """
+    try:
+        return _run_of(fields, codec)
+    except (SealedPayloadError, TamperedPayloadError):
+        raise
+    except (*_DAMAGE, PayloadError) as error:
+        damage = _damaged(f"run {fields.get('id', b'?').decode('utf-8', 'replace')!r}", error)
+    raise damage
+
+
+def read_step(step_name: str, fields: dict[str, bytes], codec: Codec = PLAIN) -> StepState:
+    """Return the step that its hash describes; raises as ``read_run`` does."""
+    try:
+        return _step_of(step_name, fields, codec)
+    except (SealedPayloadError, TamperedPayloadError):
+        raise
+    except (*_DAMAGE, PayloadError) as error:
+        damage = _damaged(f"step {step_name!r}", error)
+    raise damage
+
+
+def _run_of(fields: dict[str, bytes], codec: Codec) -> WorkflowRun:
     get = fields.get
 
     def value(field: str) -> Any:
@@ -84,8 +129,7 @@ def read_run(fields: dict[str, bytes], codec: Codec = PLAIN) -> WorkflowRun:
     )
 
 
-def read_step(step_name: str, fields: dict[str, bytes], codec: Codec = PLAIN) -> StepState:
-    """Return the step that its hash describes."""
+def _step_of(step_name: str, fields: dict[str, bytes], codec: Codec) -> StepState:
     get = fields.get
 
     def value(field: str) -> Any:

@@ -99,6 +99,14 @@ class RunWrites:
 
         Called again with the same *rpc_name* it returns the step as it stands, unchanged.
 
+        Args:
+            run_id: The run.
+            step_name: What people call this step of the run.
+            rpc_name: The function that executes it; None for a step of the run itself.
+            data: The function's argument.
+            step_options: ``retries`` beyond the first attempt, ``retry_delay`` before each.
+            from_step_name: The step from which this one was reached.
+
         Raises:
             StepConflictError: The step exists for another function.
             RunNotFoundError, IllegalTransitionError: There is no such run, or it has ended.
