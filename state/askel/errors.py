@@ -201,7 +201,8 @@ class IllegalTransitionError(ConflictError):
 
     def __init__(self, what: str, status: str, wanted: str) -> None:
         """Say what was to move, where it stands and where it should have gone."""
-        super().__init__(f"{what} is {status}: it cannot become {wanted}; nothing was written")
+        verb = "be" if " " in wanted else "become"  # "be changed any more", "become running"
+        super().__init__(f"{what} is {status}: it cannot {verb} {wanted}; nothing was written")
         self.status = status
         self.wanted = wanted
 

@@ -19,6 +19,7 @@ from askel.state.models import (
     StepState,
     StepStatus,
     WorkflowRun,
+    from_ms,
 )
 from askel.state.moves import TERMINAL
 from askel.state.pikku.reading import check_compat
@@ -142,6 +143,7 @@ __all__ = [
     "decode_entries",
     "fields_of",
     "fold_attempts",
+    "from_ms",
     "idempotency_key",
     "is_passing",
     "load_scripts",

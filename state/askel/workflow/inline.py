@@ -35,6 +35,7 @@ from askel.state import (
 from askel.workflow.activation import Activation, LocalAttempt, Outcome
 from askel.workflow.driver import Ended, RunDriver
 from askel.workflow.executor import Executor
+from askel.workflow.mirrored import MirroredActivations
 
 if TYPE_CHECKING:
     from askel.state import RedisWorkflowService
@@ -83,6 +84,8 @@ async def start_inline(
     answer, _ = await service.scripts.insist(name, keys, args, patience_s=service.resend_s)
     if answer[0] != b"OK":
         raise RunExistsError(run_id)
+    facts = {"graph_hash": None, "wire": None, "deterministic": False, "planned_steps": None}
+    await service.mirror.tell("create_run", run_id, workflow, value, inline=True, **facts)
     return await resume_inline(app, service, run_id, owner=owner)
 
 
@@ -114,7 +117,7 @@ async def _adopt(
     app: App, service: RedisWorkflowService, run_id: str, owner: str
 ) -> Activated | None:
     """Own the run and load it; None when it has ended."""
-    activations = _caller(service, patience_s=service.resend_s)
+    activations = _caller(app, service, patience_s=service.resend_s)
     loaded = await activations.adopt(owner, run_id)
     if isinstance(loaded, Activated):
         _known(app, loaded.workflow)
@@ -137,7 +140,7 @@ async def _drive(
         app, service.keys, service.ids, run_id=run_id, owner=owner, loaded=loaded, inline=True
     )
     executor = Executor(codec=app.codec)
-    driver = RunDriver(_caller(service), activation, executor, _Quiet(), entry=None)
+    driver = RunDriver(_caller(app, service), activation, executor, _Quiet(), entry=None)
     try:
         async with anyio.create_task_group() as tg:
             tg.start_soon(_keep_lock, service, run_id, owner, driver)
@@ -152,15 +155,18 @@ async def _drive(
     return ended
 
 
-def _caller(service: RedisWorkflowService, *, patience_s: float | None = None) -> Activations:
-    return Activations(
-        service.scripts,
-        service.keys,
-        consumer="inline",
-        lease_ms=LEASE_MS,
-        clock_offset_ms=service.clock_offset_ms,
-        patience_s=patience_s,
-    )
+def _caller(
+    app: App, service: RedisWorkflowService, *, patience_s: float | None = None
+) -> Activations:
+    options: dict[str, Any] = {
+        "consumer": "inline",
+        "lease_ms": LEASE_MS,
+        "clock_offset_ms": service.clock_offset_ms,
+        "patience_s": patience_s,
+    }
+    if service.mirror.is_told:
+        return MirroredActivations(service, app.codec, **options)
+    return Activations(service.scripts, service.keys, **options)
 
 
 def _only_error(error: BaseException) -> BaseException:
