@@ -86,6 +86,10 @@ test: $(STAMP) ## all tests
 test-fast: $(STAMP) ## the tests that are not marked slow
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m 'not slow'
 
+.PHONY: torture-state
+torture-state: $(STAMP) ## the state service beside its model, twenty times as long, other dice
+	ASKEL_TORTURE_STATE=20 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600 tests/properties
+
 .PHONY: check
 check: lint types ## lint and types
 

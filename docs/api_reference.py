@@ -47,6 +47,7 @@ _RECORDS_NAMED_ERROR = {"SerializedError"}
 #: What users are given and never make; and what only askel itself calls.
 _GIVEN = {"Run", "RunHandle", "RunLock", "StepContext", *ANSWERS}
 _INTERNAL = {"for_compat", "step_of", "mark_lost", "mark_released", "released"}
+_OWN = {("Transaction", "close")}
 _LONG = 88
 
 
@@ -137,7 +138,7 @@ class Reference:
 
     def _class(self, name: str, target: griffe.Class) -> Iterator[str]:
         bases = [str(base).rpartition(".")[2] for base in target.bases]
-        if {"StrEnum", "Struct", "StepState"} & set(bases):
+        if {"StrEnum", "Struct", "NamedTuple", "StepState"} & set(bases):
             yield from self._record(name, target, bases)
             return
         init = None if name in _GIVEN else target.members.get("__init__")
@@ -149,7 +150,7 @@ class Reference:
             yield from self._docstring(init, but=name, only_sections=True)
         blocking = []
         for member in _public_members(target):
-            if isinstance(member, griffe.Function):
+            if isinstance(member, griffe.Function) and (name, member.name) not in _OWN:
                 yield f"#### `{name}.{member.name}`\n"
                 yield _code(_signature(member, member.name))
                 yield from self._docstring(member, but=name)
@@ -166,7 +167,11 @@ class Reference:
 
     def _record(self, name: str, target: griffe.Class, bases: list[str]) -> Iterator[str]:
         """Show a record by its fields, an enum by its values."""
-        yield from self._docstring(target, but=name)
+        described = {}
+        for section in _sections_of(target):
+            if section.kind is griffe.DocstringSectionKind.attributes:
+                described = {item.name: item.description for item in section.value}
+        yield from self._docstring(target, but=name, skipped="attributes")
         fields = [
             member
             for member in target.all_members.values()
@@ -179,29 +184,28 @@ class Reference:
             yield f"Values: {values}.\n"
             return
         lines = ["| field | type | default |", "|---|---|---|"]
+        if described:
+            lines = [f"{line} {more} |" for line, more in zip(lines, (" ", "---"), strict=True)]
         for field in fields:
             if "property" in field.labels:
                 continue
             annotation = str(field.annotation).replace("|", "\\|")
             default = "" if field.value is None else f"`{field.value}`"
             lines.append(f"| `{field.name}` | `{annotation}` | {default} |")
+            if described:
+                lines[-1] += f" {self._prose(described.get(field.name, ''), but=name)} |"
         yield "\n".join(lines) + "\n"
         for member in _public_members(target):
             if "property" in member.labels and member.docstring is not None:
                 yield f"`{member.name}`: {self._prose(member.docstring.value, but=name)}\n"
 
     def _docstring(
-        self, member: griffe.Object, *, but: str, only_sections: bool = False
+        self, member: griffe.Object, *, but: str, only_sections: bool = False, skipped: str = ""
     ) -> Iterator[str]:
-        if member.docstring is None:
-            return
-        # The parser wants an exception list on one line.
-        text = re.sub(r"(\w+Error),\n +", r"\1, ", member.docstring.value)
-        parsed = griffe.Docstring(text, parent=member).parse(
-            "google", warn_unknown_params=False, returns_multiple_items=False
-        )
-        for section in parsed:
+        for section in _sections_of(member):
             match section.kind:
+                case kind if kind.value == skipped:
+                    continue
                 case griffe.DocstringSectionKind.text:
                     if not only_sections:
                         yield self._prose(section.value, but=but) + "\n"
@@ -230,6 +234,17 @@ class Reference:
         name = match[2]
         camel = match[1] or re.search(r"[a-z][A-Z]", name)
         return self._link(name) if name in self.names and name != but and camel else match[0]
+
+
+def _sections_of(member: griffe.Object) -> list[griffe.DocstringSection]:
+    """Return the parts of the docstring, the text and what has a heading."""
+    if member.docstring is None:
+        return []
+    # The parser wants an exception list on one line.
+    text = re.sub(r"(\w+Error),\n +", r"\1, ", member.docstring.value)
+    return griffe.Docstring(text, parent=member).parse(
+        "google", warn_unknown_params=False, returns_multiple_items=False
+    )
 
 
 def _public_members(target: griffe.Class) -> Iterator[griffe.Object]:

@@ -1,4 +1,4 @@
-"""The retention loop: ended runs that their workflow's policy gives up are deleted."""
+"""The retention loop: what nobody needs any more goes: expired runs, timers of runs that ended."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ from collections.abc import Sequence
 import anyio
 
 from askel import StoreError, StoreReplyError
-from askel.state import Retention
+from askel.state import Retention, TimerSweep
 from askeld.observability import Logger
 
 _LIMIT = 1_000
 
 
 class RetentionLoop:
-    """Applies the policies that lie in Redis; there are none until somebody sets one.
+    """Applies the policies that lie in Redis, and removes timers that would do nothing.
 
-    Every worker does so. What two of them delete at once is deleted once.
+    There are no policies until somebody sets one. Every worker does so. What two of them delete at
+    once is deleted once.
     """
 
-    def __init__(self, retention: Retention, log: Logger, every_ms: int) -> None:
+    def __init__(
+        self, retention: Retention, timers: TimerSweep, log: Logger, every_ms: int
+    ) -> None:
         """Look every *every_ms*; where more is to go than one call takes, at once again."""
         self._retention = retention
+        self._timers = timers
         self._log = log
         self._every_s = every_ms / 1_000
         self._damaged: Sequence[str] = ()
@@ -46,7 +50,9 @@ class RetentionLoop:
                     await self._stopping.wait()
 
     async def run_once(self) -> int:
-        """Apply the policies once; return how many runs were deleted."""
+        """Apply the policies and sweep timers once; return how many runs were deleted."""
+        if swept := await self._timers.run_once():
+            self._log.debug("timers_swept", count=swept)
         removed = await self._retention.apply(_LIMIT)
         damaged, self._damaged = self._damaged, self._retention.damaged
         if self._damaged and self._damaged != damaged:

@@ -155,7 +155,9 @@ class StepCommands:
         retry: list[str] = []
         delay_ms = 0
         if not final:
-            retry = encode_command(structs.replace(command, tries=0, unknown_since=None))
+            retry = encode_command(
+                structs.replace(command, tries=0, unknown_since=None, born=begun.born)
+            )
             delay_ms = policy.delay_ms(attempt.attempt)
         while True:
             answer = await self._attempts.complete(

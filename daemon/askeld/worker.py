@@ -22,6 +22,7 @@ from askel.state import (
     Scripts,
     SystemIds,
     Timers,
+    TimerSweep,
     connect,
 )
 from askel.workflow import Executor, LocalAttempt, Outcome
@@ -117,7 +118,10 @@ class Worker:
             context, commands, recording, self._consumer.streams, self._dispatch.poisoned
         )
         self._retention = RetentionLoop(
-            Retention(scripts, keys, **common), self._log, config.retention_ms
+            Retention(scripts, keys, **common),
+            TimerSweep(scripts, keys, **common),
+            self._log,
+            config.retention_ms,
         )
         self._renewal = Renewal(
             leases=self._leases,

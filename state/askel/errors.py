@@ -237,10 +237,11 @@ class LockNotAcquiredError(LockError):
 
     def __init__(self, run_id: str, waited_s: float, step_name: str | None = None) -> None:
         """Name the run, and the step, and how long was waited."""
-        msg = (
-            f"the lock of {_locked(run_id, step_name)} was held by another for {waited_s:.1f} s; "
-            "pass a longer wait or try later"
-        )
+        msg = f"the lock of {_locked(run_id, step_name)} "
+        if waited_s:
+            msg += f"was held by another for {waited_s:.1f} s; pass a longer wait or try later"
+        else:
+            msg += "is held by another; try later"
         super().__init__(msg, run_id, step_name)
 
 

@@ -7,6 +7,8 @@ import pytest
 from tests.helpers.keys import sync_client
 from tests.helpers.waiting import wait_until
 
+from askel import SyncRedisWorkflowService
+
 ORDER = '{"id": "o-1", "cents": 4200}'
 RESULT = {"receipt": "charged 4200", "parcel": "parcel of o-1"}
 PATH = [
@@ -202,6 +204,20 @@ def test_history_for_people_has_a_line_for_each_entry(shop):
     assert "the bank did not answer" in ran.out
     assert '"charged 4200"' in ran.out
     assert "until " in ran.out
+
+
+def test_history_for_people_tells_what_entries_without_a_status_carry(shop):
+    run_id = shop.new_id()
+    with SyncRedisWorkflowService(shop.url) as service:
+        service.create_run("w", run_id=run_id)
+        step = service.insert_step_state(run_id, "choose", None)
+        service.set_branch_taken(step.step_id, "left")
+        service.set_step_child_run_id(step.step_id, "other")
+        service.update_run_state(run_id, "paid", {"cents": 1})
+
+    lines = shop.run("history", run_id).out.splitlines()[-3:]
+    details = [line.rstrip().rpartition("  ")[2] for line in lines]
+    assert details == ["branch left", "began run other", '{"cents":1}']
 
 
 def test_show_tells_the_run_and_its_steps(shop):

@@ -97,9 +97,16 @@ class Broken:
         return answer
 
 
+class NoTimers:
+    """A sweep that finds nothing."""
+
+    async def run_once(self):
+        return 0
+
+
 async def test_loop_waits_out_trouble_and_goes_on_at_once_while_there_is_more(quiet):
     made = {}
-    made["loop"] = RetentionLoop(Broken(made), quiet, every_ms=1)
+    made["loop"] = RetentionLoop(Broken(made), NoTimers(), quiet, every_ms=1)
 
     await made["loop"].run()
 
@@ -119,7 +126,7 @@ async def test_policy_that_cannot_be_read_is_told_of_once(quiet):
             return 0
 
     nothing = Nothing()
-    loop = RetentionLoop(nothing, quiet, every_ms=1)
+    loop = RetentionLoop(nothing, NoTimers(), quiet, every_ms=1)
     assert await loop.run_once() == 0
     assert quiet.said == []
     nothing.damaged = ["w"]

@@ -62,10 +62,10 @@ def server():
 def test_program_prints_what_its_comments_say_twice(server, number, tmp_path):
     path = tmp_path / "program.py"
     path.write_text(PROGRAMS[number])
-    first = run_program(server, path)
-
-    assert (first.stdout.splitlines(), first.stderr) == (promised(PROGRAMS[number]), "")
-    assert first.stdout
+    for _ in range(2):
+        ran = run_program(server, path)
+        assert (ran.stdout.splitlines(), ran.stderr) == (promised(PROGRAMS[number]), "")
+        assert ran.stdout
 
 
 def test_story_prints_what_its_comments_say(server):
@@ -101,8 +101,7 @@ def test_every_policy_and_reading_method_is_on_the_page():
         for name in dir(RedisWorkflowService)
         if name.startswith(("get_", "list_")) or name == "reconstruct_run_state_at"
     }
-    elsewhere = {"get_history_entries", "get_retention", "get_workflow_version"}
-    assert readers - elsewhere <= set(PAGE.spans)
+    assert readers - {"get_retention"} <= set(PAGE.spans)
 
 
 def test_names_of_errors_and_methods_exist():

@@ -106,16 +106,21 @@ async def test_the_tour_from_the_first_run_to_any_program(newcomer):
             "service.py", README.block("from askel import RedisWorkflowService")
         )
         assert (ran.code, ran.out, ran.err) == (0, "read succeeded {'lines': 1200}\n", "")
+        ran = newcomer.saves_and_runs(
+            "blocking.py", README.block("from askel import SyncRedisWorkflowService")
+        )
+        assert (ran.code, ran.out, ran.err) == (0, "['invoice']\n", "")
 
         command = README.block("redis-cli XADD").replace("\\\n", "")
         for _ in range(2):  # "sent again, it is the same run"
             assert re.fullmatch(r"\d+-\d+", newcomer.sends(command))
         words = shlex.split(command)[5:]  # "askel send is the same"
         assert newcomer.askel("send", *words).code == 0
-        await newcomer.sees_all_complete(4)
+        await newcomer.sees_all_complete(5)
         assert {run["workflow"] for run in newcomer.askel("ls", "--json").json()["runs"]} == {
             "checkout",
             "import",
+            "invoice",
         }
         with sync_client(newcomer.url) as redis:
             assert redis.xlen("workflows:dead") == 0

@@ -53,7 +53,7 @@ def _plain(kind: bytes, value: Any) -> Any:
 
 
 def without_times(keyspace: dict[str, Any]) -> dict[str, Any]:
-    """Return *keyspace* with every time of the server's clock left out, so that two are compared."""
+    """Return *keyspace* without the times of the server's clock, so that two can be compared."""
     return {name: _timeless(name, value) for name, value in keyspace.items()}
 
 

@@ -185,6 +185,10 @@ class FaultProxy:
         """Close the connection instead of forwarding the request: it is never executed."""
         return self._arm(Rule("lose_request", match, times))
 
+    def cut_next_request(self, after: int, match: Match = None, times: int = 1) -> Rule:
+        """Forward the first *after* bytes of the request, never all, then close the connection."""
+        return self._arm(Rule("cut_request", match, times, after=after))
+
     def cut_next_reply(
         self, after: int, match: Match = None, times: int = 1, *, hang: bool = False
     ) -> Rule:
@@ -216,7 +220,7 @@ class FaultProxy:
     def _bite(self, request: bytes, *, on_request: bool) -> Rule | None:
         """Return the rule that bites this request or its reply, counted."""
         for rule in self._rules:
-            if (rule.kind == "lose_request") is on_request and rule.fits(request):
+            if rule.kind.endswith("_request") is on_request and rule.fits(request):
                 rule.hits += 1
                 self.faults[rule.kind] += 1
                 return rule
@@ -282,7 +286,7 @@ class FaultProxy:
                 link.pending.extend(admitted)
                 link.server.writelines(admitted)
                 await link.server.drain()
-                if len(admitted) < len(requests):
+                if admitted != requests:
                     break
             else:
                 link.server.write_eof()  # The server closes its side, and `_to_client` sees that.
@@ -292,14 +296,16 @@ class FaultProxy:
         link.deliveries.put_nowait(_Delivery(b"", 0.0, "close"))
 
     def _admit(self, link: _Link, requests: list[bytes]) -> list[bytes]:
-        """Count requests; return those before the one that gets lost."""
+        """Count requests; return those before the one that gets lost, and what is left of that."""
         for position, request in enumerate(requests):
             name = command_name(request)
             self.commands += 1
             self.names.append(name)
             link.unmatched = link.unmatched or name in _STREAMING
-            if self._bite(request, on_request=True) is not None:
-                return requests[:position]
+            rule = self._bite(request, on_request=True)
+            if rule is not None:
+                part = request[: min(rule.after, len(request) - 1)]
+                return [*requests[:position], *([part] if part else [])]
         return requests
 
     async def _to_client(self, link: _Link, server: asyncio.StreamReader) -> None:

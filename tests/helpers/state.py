@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import redis.asyncio
 from tests.helpers.proxy import FaultProxy
 
 from askel import RedisWorkflowService
-from askel.state import Keys
+from askel.state import Keys, Scripts, connect
 
 
 @pytest.fixture
@@ -43,6 +44,18 @@ async def distant(proxy: FaultProxy, prefix: str) -> AsyncIterator[RedisWorkflow
     service = RedisWorkflowService(proxy.url, key_prefix=prefix)
     yield service
     await service.close()
+
+
+@pytest.fixture
+def in_a_hurry() -> Iterator[None]:
+    """Let what is sent again be sent a millisecond later, so that many faults fit into a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        for kind, pause in (
+            (Scripts, "_FIRST_PAUSE_S"),
+            (type(connect("redis://localhost")), "_FIRST_BACKOFF_S"),
+        ):
+            patch.setattr(sys.modules[kind.__module__], pause, 0.001)
+        yield
 
 
 async def snapshot(client: redis.asyncio.Redis, prefix: str) -> dict[str, bytes]:

@@ -56,8 +56,8 @@ class StubConnection:
 class CountedIds:
     """Ids that are numbered: run1, nonce2, suffix3."""
 
-    def __init__(self):
-        self._number = itertools.count(1)
+    def __init__(self, first: int = 1):
+        self._number = itertools.count(first)
 
     def run_id(self) -> str:
         return f"run{next(self._number)}"

@@ -148,6 +148,16 @@ async def test_a_lost_request_is_never_executed(proxy, raw, redis, counter):
     assert proxy.names == ["INCR", "INCRBY"]
 
 
+async def test_a_request_that_arrives_in_part_is_never_executed(proxy, raw, redis, counter):
+    rule = proxy.cut_next_request(1_000, b"INCRBY")  # all but one byte of it
+    raw.send((b"INCRBY", counter, b"1000"), (b"INCR", counter))
+    with pytest.raises(EOFError):
+        await raw.replies(2)
+    await wait_until(lambda: proxy.open_connections == 0)
+    assert await redis.get(counter) is None
+    assert (rule.hits, proxy.faults) == (1, {"cut_request": 1})
+
+
 async def test_a_cut_reply_arrives_in_part_before_the_end(proxy, raw, counter):
     proxy.cut_next_reply(7, b"GET")
     raw.send((b"SET", counter, b"0123456789"), (b"GET", counter), (b"PING",))

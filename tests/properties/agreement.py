@@ -47,12 +47,8 @@ def _told(name: str, value: Any) -> Any:
         entries = [json.loads(item) for item in value]
         return [{k: v for k, v in entry.items() if k != "at"} for entry in entries]
     if name.startswith("ctl:"):
-        value = {k: v for k, v in value.items() if k != "lock_ms"}
-        return (
-            value | {"released": value["released"].decode().split()}
-            if "released" in value
-            else value
-        )
+        lists = {k: value[k].decode().split() for k in ("released", "was") if k in value}
+        return {k: v for k, v in value.items() if k != "lock_ms"} | lists
     if name.startswith("step:"):
         own = {k: v for k, v in value.items() if k != "nonce"}
         return own | ({"nonces": value["nonce"].decode().split()} if "nonce" in value else {})
@@ -77,11 +73,11 @@ def _keys_of(run: Run, found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"run-state:{run.run_id}", {n: _json(v) for n, v in run.variables.items()}
     if run.lock is not None:
         yield f"lock:{run.run_id}", run.lock.encode()
-    control: dict[str, Any] = {f"was:{nonce}": b"1" for nonce in run.made_by}
+    control: dict[str, Any] = {"was": run.made_by} if run.made_by else {}
     if run.fence:
         control["fence"] = str(run.fence).encode()
     if run.released:
-        control["released"] = run.released
+        control["released"] = run.released_text.split()
     if control:
         yield f"ctl:{run.run_id}", control
 

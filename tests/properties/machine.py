@@ -1,527 +1,235 @@
 """Two clients of the state service do whatever comes to mind, beside the model of it.
 
-Each rule makes one call (or two at once, or repeats the bytes of an old one), gives it to the model
-as well, and compares the answers. After every rule the whole prefix is read and compared, and so
-is what the service tells of each run.
+Each step makes one call (or two at once, or sends the bytes of an old one again), gives it to the
+model as well, and compares the answers. Then the whole prefix is read and compared, and so is what
+the service tells of each run. The dice of a step come from Hypothesis, which leaves out what a
+failure does not need.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import copy
-import random
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from contextvars import Context, copy_context
 from typing import Any
 
+from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from tests.helpers.keyspace import read_keyspace
 from tests.properties.agreement import disagreements
+from tests.properties.client import Client
+from tests.properties.deeds import FAULTS, RUNS, STEPS, Deeds
 from tests.properties.model import TERMINAL, Call, Model
 from tests.properties.readings import check_readings
 
-from askel import (
-    UNSET,
-    AskelError,
-    LockLostError,
-    RedisWorkflowService,
-    SerializedError,
-    StepState,
-    UnknownOutcomeError,
-)
-from askel.state.ids import run_id_of_command
-
-RUNS = ("a", "b")
-STEPS = ("s", "t:é")
-KEY_RUN = run_id_of_command("key")
-#: What a step usually goes through.
-STEP_MOVES = (
-    "set_step_scheduled",
-    "set_step_running",
-    "set_step_error",
-    "create_retry_attempt",
-    "set_step_result",
-)
-FAULTS = ("lose_next_reply", "lose_next_request")
-
-
-class DealtIds:
-    """Gives out the ids that a call was dealt, so that its copy and the model have the same."""
-
-    def __init__(self) -> None:
-        self.hand: list[str] = []
-
-    def take(self) -> str:
-        return self.hand.pop(0)
-
-    run_id = nonce = suffix = take
-
-
-class Sent:
-    """A call that was made, and the bytes of the script that it sent."""
-
-    def __init__(self, call: Call, command: tuple[Any, ...]) -> None:
-        self.call = call
-        self.command = command
-
-
-class Client:
-    """One service with a connection of its own."""
-
-    def __init__(self, service: RedisWorkflowService) -> None:
-        self.service = service
-        self.ids = service.ids = DealtIds()
-        self.commands: list[tuple[Any, ...]] = []
-        self.contexts: dict[str, tuple[str, Context, asyncio.Event, asyncio.Task[None]]] = {}
-        inner = service.connection
-        send = inner.send
-
-        def keep(*command: Any) -> Any:
-            if command[0] == "EVALSHA":
-                self.commands.append(command)
-            return send(*command)
-
-        inner.send = keep  # type: ignore[method-assign]
-
-    async def make(self, call: Call) -> tuple[str, Any]:
-        """Make the call; return how it ended, as the model puts it."""
-        self.ids.hand = list(call.ids)
-        context = self.contexts[call.run_id][1] if call.holder else copy_context()
-        task = asyncio.get_running_loop().create_task(self._make(call), context=context.copy())
-        try:
-            return "returns", await task
-        except AskelError as error:
-            if isinstance(error, UnknownOutcomeError):
-                assert error.__cause__ is not None
-            return "raises", type(error)
-
-    async def _make(self, call: Call) -> Any:
-        if call.method == "create_run":
-            run_id = {} if call.options.get("idempotency_key") else {"run_id": call.run_id or None}
-            return await self.service.create_run(*call.args, **run_id, **call.options)
-        if call.method == "delete_run":
-            return await self.service.delete_run(call.run_id, **call.options)
-        if call.method == "transaction":
-            async with self.service.transaction(call.run_id) as transaction:
-                for part in call.parts:
-                    queue(transaction, part)
-            return None
-        answer = await queue(self.service, call, call.run_id)
-        return answer if answer is None else facts(answer)
-
-
-def queue(target: Any, call: Call, *run: str) -> Any:
-    """Call *target* (the service or a transaction) as *call* says."""
-    method = getattr(target, call.method)
-    match call.method:
-        case "insert_step_state":
-            name, rpc_name, data, retries = call.args
-            return method(*run, name, rpc_name, data, {"retries": retries})
-        case "update_run_status":
-            status, output, error = call.args
-            given = None if error is None else SerializedError(**error)
-            return method(*run, status, UNSET if output is None else output, given)
-        case "update_run_state":
-            return method(*run, *call.args)
-        case "set_step_error":
-            return method(call.args[1], SerializedError(**call.args[2]))
-        case _:
-            return method(*call.args[1:])
-
-
-def facts(state: StepState) -> tuple[Any, ...]:
-    """Return what is compared of a step, as the model does."""
-    return (
-        state.step_id, state.status.value, state.attempt_count, state.rpc_name, state.data,
-        state.retries, state.result, state.error and state.error.message, state.branch_taken,
-        state.child_run_id,
-    )  # fmt: skip
-
-
-VALUES = st.sampled_from([0, 1, [], {"é": None}])
-ERRORS = st.sampled_from([{"message": "no"}, {"message": "never", "code": "E"}])
-OUTCOMES = {
-    "completed": (VALUES.filter(lambda value: value is not None), st.none()),
-    "failed": (st.none(), st.none() | ERRORS),
-    "cancelled": (st.none(), st.none() | ERRORS),
-    "suspended": (st.none(), st.none() | ERRORS),
-    "stalled": (st.none(), st.none() | ERRORS),
-    "running": (st.none(), st.none()),
-}
-STATUS_ARGS = st.sampled_from(
-    ["running", "running", "suspended", "suspended", "stalled", *sorted(OUTCOMES)]
-).flatmap(lambda status: st.tuples(st.just(status), *OUTCOMES[status]))
-
-
-@st.composite
-def changes(draw: Any) -> tuple[str, tuple[Any, ...]]:
-    """A change of a run without ids: the method, and its arguments after the step's name."""
-    kind = draw(st.sampled_from(sorted(_ARGUMENTS)))
-    return kind, draw(_ARGUMENTS[kind])
-
-
-_STEP = st.sampled_from(STEPS)
-#: An index among the ids that the step ever had, the newest first; a large one is none of them.
-_WHICH = st.sampled_from([0, 0, 0, 0, 0, 0, 1, 9])
-_ARGUMENTS: dict[str, Any] = {
-    "insert_step_state": st.tuples(
-        _STEP, st.sampled_from(["f", "f", "f", "g"]), VALUES, st.sampled_from([None, 0, 1, 2])
-    ),
-    "set_step_scheduled": st.tuples(_STEP, _WHICH),
-    "set_step_running": st.tuples(_STEP, _WHICH),
-    "set_step_result": st.tuples(_STEP, _WHICH, VALUES),
-    "set_step_error": st.tuples(_STEP, _WHICH, ERRORS),
-    "create_retry_attempt": st.tuples(_STEP, _WHICH, st.sampled_from(["pending", "running"])),
-    "set_branch_taken": st.tuples(_STEP, _WHICH, st.sampled_from(["left", "right"])),
-    "set_step_child_run_id": st.tuples(_STEP, _WHICH, st.sampled_from(["c1", "c2"])),
-    "update_run_status": STATUS_ARGS,
-    "update_run_state": st.tuples(st.sampled_from(["v", "w:é"]), VALUES),
-}
-_WITHOUT_ID = {"insert_step_state", "update_run_status", "update_run_state"}
-
 
 class ServiceMachine(RuleBasedStateMachine):
-    """The machine; `open` says on which server."""
+    """The machine; a subclass says on which server."""
 
     open: Callable[[AsyncExitStack], Any]
-    """Makes two services, a client to look with, the prefix, and what arms a fault (or None)."""
+    """Makes two services, a client to look with, the prefix, and what arms a fault."""
     counts: Counter[str]
+    """What happened how often."""
+    shrinks: bool
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
         self.model = Model()
-        self.dice = random.Random(7)
-        self.ids_of: dict[tuple[str, str], list[str]] = {}
-        self.sent: list[Sent] = []
+        self.deeds = Deeds(self.model)
+        self.dice = self.deeds.dice
+        self.number = 0
+        self.sent: list[tuple[Call, tuple[Any, ...]]] = []
         self.stack = AsyncExitStack()
-        self.run_async(self._open())
-
-    def run_async(self, coroutine: Any) -> Any:
-        import time
-
-        t0 = time.perf_counter()
-        try:
-            return self.runner.run(coroutine)
-        finally:
-            self.counts["T:" + coroutine.__name__] += int((time.perf_counter() - t0) * 1e6)
+        self.runner.run(self._open())
 
     async def _open(self) -> None:
         services, self.redis, self.prefix, self.arm = await type(self).open(self.stack)
         self.clients = [Client(service) for service in services]
 
     def teardown(self) -> None:
-        self.run_async(self._close())
+        self.runner.run(self._close())
         self.runner.close()
 
     async def _close(self) -> None:
         for client in self.clients:
-            for run_id in list(client.contexts):
-                await self._release(client, run_id)
+            for run_id in list(client.locks):
+                await client.release(run_id)
         await self.stack.aclose()
 
-    # Rules.
+    @initialize()
+    def begin(self) -> None:
+        self.dice.seed(0)
+        self.runner.run(self._begin())
 
-    @initialize(value=VALUES, retries=st.sampled_from([None, 1, 2]))
-    def first_runs(self, value: Any, retries: Any) -> None:
+    async def _begin(self) -> None:
         for run in RUNS:
-            self._do(self._call("create_run", run, ("w", value)))
-            self._insert_steps(run, value, retries)
+            await self._make(self.deeds.call("create_run", run, ("w", 1)))
+            await self._insert_steps(run)
 
-    def _insert_steps(self, run: str, value: Any, retries: int | None) -> None:
-        for name in STEPS:
-            self._do(self._change(run, "insert_step_state", (name, "f", value, retries)))
+    @rule(seed=st.integers(0, 2**64 - 1))
+    def step(self, seed: int) -> None:
+        self.number += 1
+        self.dice.seed(
+            f"{seed} {self.number}"
+        )  # numbers of Hypothesis are often the same small ones
+        deeds = {
+            self._change: 40, self._steps_go_on: 12, self._transaction: 16, self._create: 8,
+            self._delete: 4, self._at_once: 10, self._late_copy: 12, self._lock: 6,
+            self._unlock: 4, self._lock_expires: 1, self._scripts_are_forgotten: 1,
+        }  # fmt: skip
+        (deed,) = self.dice.choices(list(deeds), list(deeds.values()))
+        self.runner.run(self._step(deed))
 
-    @rule(
-        run=st.sampled_from([*RUNS, "", KEY_RUN]),
-        workflow=st.sampled_from(["w", "w", "u:x"]),
-        value=VALUES,
-        policy=st.sampled_from(["reject", "return", "after-terminal", "terminate-existing"]),
-        client=st.integers(0, 1),
-        fault=st.sampled_from(["", "", *FAULTS]),
-    )
-    def create(self, run, workflow, value, policy, client, fault) -> None:
-        options = {"if_exists": policy} if run else {}
-        if run == KEY_RUN:
-            options["idempotency_key"] = "key"
-        call = self._call("create_run", run, (workflow, value), options)
-        self._do(call, client, fault)
-        made = self.model.runs.get(run)
+    async def _step(self, deed: Callable[[], Any]) -> None:
+        await deed()
+        found = await read_keyspace(self.redis, self.prefix)
+        wrong = disagreements(self.model, found)
+        assert not wrong, "\n".join(wrong)
+        reader = self.clients[len(self.sent) % 2].service
+        await check_readings(reader, self.model, found)
+        self.counts["steps"] += 1
+
+    # What is done.
+
+    async def _change(self) -> None:
+        await self._make(self.deeds.change(), self.dice.randrange(2), self._fault())
+
+    async def _steps_go_on(self) -> None:
+        """A step goes the way it goes in a program that knows what it is doing."""
+        run, name = self.deeds.some_run(), self.dice.choice(STEPS)
+        for method in ("set_step_scheduled", "set_step_running", "set_step_error"):
+            current = self.model.runs.get(run)
+            if current is None or name not in current.steps:
+                return
+            step_id = current.steps[name].step_id
+            more = ({"message": "no"},) if method == "set_step_error" else ()
+            if current.steps[name].status == "failed":
+                await self._make(
+                    self.deeds.call("create_retry_attempt", run, (name, step_id, "pending"))
+                )
+            await self._make(self.deeds.call(method, run, (name, step_id, *more)))
+
+    async def _transaction(self) -> None:
+        await self._make(self.deeds.transaction(), self.dice.randrange(2), self._fault())
+
+    async def _create(self) -> None:
+        call = self.deeds.creation()
+        await self._make(call, self.dice.randrange(2), self._fault())
+        made = self.model.runs.get(call.run_id)
         if made is not None and not made.steps and made.status not in TERMINAL:
-            self._insert_steps(run, value, 2)
+            await self._insert_steps(call.run_id)
 
-    @rule(
-        change=changes(),
-        run=st.sampled_from([*RUNS, *RUNS, "a.g1", "nobody", KEY_RUN]),
-        client=st.integers(0, 1),
-        fault=st.sampled_from(["", "", "", *FAULTS]),
-    )
-    def change(self, change, run, client, fault) -> None:
-        self._do(self._change(run, *change), client, fault)
+    async def _insert_steps(self, run: str) -> None:
+        for name in STEPS:
+            await self._make(self.deeds.insertion(run, name))
 
-    # Most calls are about runs that live: a machine that only gets refusals learns little.
-    @precondition(lambda self: self._live())
-    @rule(
-        change=changes(),
-        pick=st.integers(0, 99),
-        client=st.integers(0, 1),
-        fault=st.sampled_from(["", "", "", *FAULTS]),
-    )
-    def change_of_a_live_run(self, change, pick, client, fault) -> None:
-        live = self._live()
-        self._do(self._change(live[pick % len(live)], *change), client, fault)
+    async def _delete(self) -> None:
+        await self._make(self.deeds.deletion(), self.dice.randrange(2), self._fault())
 
-    @precondition(lambda self: self._live())
-    @rule(
-        moves=st.lists(st.tuples(st.sampled_from(STEP_MOVES), VALUES), min_size=1, max_size=4),
-        name=_STEP,
-        pick=st.integers(0, 99),
-    )
-    def steps_go_on(self, moves, name, pick) -> None:
-        """A step goes some way, as it does in a program that knows what it is doing."""
-        live = self._live()
-        run = live[pick % len(live)]
-        for method, value in moves:
-            rest = {"set_step_result": (value,), "set_step_error": ({"message": "no"},)}
-            args = (name, 0, *rest.get(method, ()))
-            if method == "create_retry_attempt":
-                args = (*args, "running")
-            self._do(self._change(run, method, args))
-
-    @rule(
-        parts=st.lists(changes(), max_size=6),
-        run=st.sampled_from([*RUNS, *RUNS, "nobody"]),
-        client=st.integers(0, 1),
-        fault=st.sampled_from(["", "", *FAULTS]),
-    )
-    def transaction(self, parts, run, client, fault) -> None:
-        self._do(self._transaction(run, parts), client, fault)
-
-    @rule(
-        run=st.sampled_from([*RUNS, "a.g1", "nobody", KEY_RUN]),
-        force=st.booleans(),
-        client=st.integers(0, 1),
-        fault=st.sampled_from(["", "", *FAULTS]),
-        chance=st.integers(0, 9),
-    )
-    def delete(self, run, force, client, fault, chance) -> None:
-        live = self._live()
-        if chance not in {3, 7} and len(live) < 3 and run in live and force:
-            return  # else there is seldom anything to be changed
-        self._do(self._call("delete_run", run, (), {"force": force}), client, fault)
-
-    @rule(first=changes(), second=changes(), run=st.sampled_from(RUNS), policy=st.booleans())
-    def at_once(self, first, second, run, policy) -> None:
+    async def _at_once(self) -> None:
         """Two calls at one moment: what comes of them is what one order of them would make."""
-        calls = [self._change(run, *first), self._change(run, *second)]
-        if policy:
-            calls[1] = self._call("create_run", run, ("w", 1), {"if_exists": "terminate-existing"})
-        self.run_async(self._both(calls))
+        run = self.deeds.some_run()
+        calls = [self.deeds.change(run), self.deeds.change(run)]
+        if self.dice.random() < 0.2:
+            calls[1] = self.deeds.call("create_run", run, ("w", 1), if_exists="terminate-existing")
+        if self.dice.random() < 0.1:
+            calls[0] = self.deeds.call("delete_run", run, force=True)
+        await self._make_both(calls)
 
-    @precondition(lambda self: self.sent)
-    @rule(which=st.integers(0, 60))
-    def late_copy(self, which) -> None:
+    async def _late_copy(self) -> None:
         """The same bytes arrive once more, however much later."""
-        sent = self.sent[-1 - which % len(self.sent)]
-        self.run_async(self._send_again(sent))
-        self.model.answer(sent.call)
-        self._count("late copy", sent.call.method)
+        if self.sent:
+            back = int(self.dice.triangular(0, len(self.sent), 0)) % len(self.sent)
+            call, command = self.sent[-1 - back]
+            note(f"again: {call}")
+            await self.dice.choice(self.clients).send_again(command)
+            if call.method == "lock":
+                self.model.lock(call.run_id, call.holder)
+            else:
+                self.model.answer(call)
+            self._count("late copy", f"late copy of {call.method}")
 
-    @rule(
-        run=st.sampled_from([*RUNS, "nobody"]),
-        client=st.integers(0, 1),
-        fault=st.sampled_from(["", "", *FAULTS]),
-    )
-    def lock(self, run, client, fault) -> None:
-        if run not in self.clients[client].contexts:
-            self.run_async(self._acquire(self.clients[client], run, fault))
-
-    @precondition(lambda self: any(client.contexts for client in self.clients))
-    @rule(pick=st.integers(0, 9))
-    def unlock(self, pick) -> None:
-        held = [(client, run) for client in self.clients for run in client.contexts]
-        client, run = held[pick % len(held)]
-        self.run_async(self._release(client, run))
-
-    @precondition(lambda self: any(run.lock for run in self.model.runs.values()))
-    @rule(chance=st.integers(0, 9))
-    def lock_expires(self, chance) -> None:
-        """As it would if its holder slept past the lease."""
-        if chance not in {3, 7}:
+    async def _lock(self) -> None:
+        client, run_id = self.dice.choice(self.clients), self.deeds.some_run()
+        if run_id in client.locks:
             return
-        run = next(run for run in self.model.runs.values() if run.lock)
-        self.run_async(self.redis.delete(f"{self.prefix}:lock:{run.run_id}"))
-        run.lock = None
+        fault, drawn = self._fault(), self.deeds.new_id()
+        note(f"lock {run_id} {fault}")
+        mark = len(client.commands)
+        bitten = self.arm(fault) if fault else bool
+        answer = await client.acquire(run_id, drawn, "50ms" if fault else "0ms")
+        bitten()
+        call = Call("lock", run_id, holder=2 * drawn)
+        wanted = self.model.lock(run_id, call.holder)
+        assert answer == wanted, f"lock of {run_id}: {answer} instead of {wanted}"
+        self._keep(call, client.commands[mark:])
+        self._count("", f"lock {_ending(answer)}")
 
-    @precondition(lambda self: self.arm is not None)
-    @rule()
-    def scripts_are_forgotten(self) -> None:
-        self.run_async(self.redis.script_flush())
+    async def _unlock(self) -> None:
+        held = [(client, run) for client in self.clients for run in client.locks]
+        if held:
+            client, run_id = self.dice.choice(held)
+            note(f"unlock {run_id}")
+            self.model.unlock(run_id, await client.release(run_id))
 
-    @invariant()
-    def service_and_model_agree(self) -> None:
-        self.run_async(self._compare())
+    async def _lock_expires(self) -> None:
+        """As it does when its holder sleeps past the lease."""
+        for run in self.model.runs.values():
+            if run.lock is not None:
+                note(f"the lock of {run.run_id} expires")
+                await self.redis.delete(f"{self.prefix}:lock:{run.run_id}")
+                run.lock = None
+
+    async def _scripts_are_forgotten(self) -> None:
+        await self.redis.script_flush()
 
     # How.
 
-    def _live(self) -> list[str]:
-        return [run.run_id for run in self.model.runs.values() if run.status not in TERMINAL]
+    def _fault(self) -> str:
+        return self.dice.choice(FAULTS) if self.dice.random() < 0.25 else ""
 
-    def _id(self) -> str:
-        return base64.urlsafe_b64encode(self.dice.randbytes(6)).decode()
-
-    def _call(self, method: str, run: str, args: Any = (), options: Any = None) -> Call:
-        ids = [self._id() for _ in range(14)]
-        if method == "create_run" and not run:
-            ids[0] = f"new-{len(self.model.events)}-{ids[0].strip('-_')}"
-        return Call(method, run, args, options or {}, ids)
-
-    def _change(self, run: str, method: str, args: tuple[Any, ...]) -> Call:
-        if method in _WITHOUT_ID:
-            return self._call(method, run, args)
-        name, which, *rest = args
-        known = self.ids_of.get((run, name), [])
-        step_id = known[-1 - which] if which < len(known) else f"{run}:{name}:unknown"
-        current = self.model.runs.get(run)
-        if which == 0 and current is not None and name in current.steps:
-            step_id = current.steps[name].step_id
-        return self._call(method, run, (name, step_id, *rest))
-
-    def _transaction(self, run: str, parts: list[tuple[str, tuple[Any, ...]]]) -> Call:
-        """Return a transaction, whose later changes may be about a step that it inserts."""
-        call = self._call("transaction", run)
-        hand, inserted = iter(call.ids), {}
-        for method, args in parts:
-            part = self._change(run, method, args)
-            if method == "insert_step_state":
-                inserted[args[0]] = f"{run}:{args[0]}:{next(hand)}"
-            elif method not in _WITHOUT_ID and args[0] in inserted and args[1] == 0:
-                part.args = (args[0], inserted[args[0]], *args[2:])
-            if method == "create_retry_attempt":
-                next(hand)
-            call.parts.append(part)
-        return call
-
-    def _do(self, call: Call, client: int = 0, fault: str = "") -> None:
-        self.run_async(self._make(call, self.clients[client], fault))
-
-    async def _make(self, call: Call, client: Client, fault: str = "") -> None:
-        if call.run_id in client.contexts:
-            call.holder = client.contexts[call.run_id][0]
-        bites = self.arm(fault) if fault and self.arm else None
-        sent_before = len(client.commands)
+    async def _make(self, call: Call, number: int = 0, fault: str = "") -> None:
+        note(f"{call} {fault}")
+        client = self.clients[number]
+        bitten = self.arm(fault) if fault else bool
+        mark = len(client.commands)
         answer = await client.make(call)
-        resent = bites is not None and bites()
+        resent = bitten()
         wanted = self.model.answer(call, resent=resent)
         assert answer in (wanted, self.model.alternative), f"{call}: {answer} instead of {wanted}"
-        self._keep(call, client.commands[sent_before:])
+        self._keep(call, client.commands[mark:])
         self._count(fault if resent else "", f"{call.method} {_ending(answer)}")
 
-    async def _both(self, calls: list[Call]) -> None:
-        for call, client in zip(calls, self.clients, strict=True):
-            if call.run_id in client.contexts:
-                call.holder = client.contexts[call.run_id][0]
+    async def _make_both(self, calls: list[Call]) -> None:
+        note(f"at once: {calls}")
         marks = [len(client.commands) for client in self.clients]
         pairs = zip(calls, self.clients, strict=True)
         answers = await asyncio.gather(*(client.make(call) for call, client in pairs))
         found = await read_keyspace(self.redis, self.prefix)
-        explained, against = [], []
+        against = []
         for order in ((0, 1), (1, 0)):
             model = copy.deepcopy(self.model)
             wanted = {place: (model.answer(calls[place]), model.alternative) for place in order}
             wrong = disagreements(model, found)
             if not wrong and all(answers[place] in wanted[place] for place in order):
-                explained.append(model)
-            else:
-                against += [f"{order}: {wanted}", *wrong]
-        assert explained, "\n".join([f"no order explains {answers} of {calls}", *against])
-        self.model = explained[0]
+                self.model.__dict__.update(model.__dict__)
+                break
+            against += [f"{order}: {wanted}", *wrong]
+        else:
+            raise AssertionError("\n".join([f"no order explains {answers} of {calls}", *against]))
         for call, client, mark in zip(calls, self.clients, marks, strict=True):
             self._keep(call, client.commands[mark:])
-        self._count("at once")
+        self._count(
+            "at once", *(f"{c.method} {_ending(a)}" for c, a in zip(calls, answers, strict=True))
+        )
 
     def _keep(self, call: Call, commands: list[tuple[Any, ...]]) -> None:
-        """Remember the bytes of a write, and the ids that its steps have now."""
-        for command in commands[-1:]:
-            self.sent.append(Sent(copy.deepcopy(call), command))
-        for run in self.model.runs.values():
-            for name, step in run.steps.items():
-                known = self.ids_of.setdefault((run.run_id, name), [])
-                if step.step_id not in known:
-                    known.append(step.step_id)
-
-    async def _send_again(self, sent: Sent) -> None:
-        connection = self.clients[1].service.connection
-        try:
-            await connection.send(*sent.command)
-        except AskelError:  # the server has forgotten its scripts: a late copy is then nothing
-            scripts = self.clients[1].service.scripts._scripts.values()
-            body = next(script.body for script in scripts if script.sha == sent.command[1])
-            await connection.send("SCRIPT", "LOAD", body)
-            await connection.send(*sent.command)
-
-    async def _acquire(self, client: Client, run_id: str, fault: str) -> None:
-        holder = self._id() + self._id()
-        client.ids.hand = [holder]
-        entered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        leave = asyncio.Event()
-        bites = self.arm(fault) if fault and self.arm else None
-
-        async def hold() -> None:
-            try:
-                async with client.service.run_lock(run_id, wait="50ms" if bites else 0) as lock:
-                    entered.set_result((lock.fence, copy_context()))
-                    await leave.wait()
-            except AskelError as error:
-                if entered.done():
-                    assert isinstance(error, LockLostError)
-                else:
-                    entered.set_exception(error)
-
-        task = asyncio.create_task(hold())
-        try:
-            fence, context = await entered
-        except AskelError as error:
-            answer: tuple[str, Any] = "raises", type(error)
-            await task
-        else:
-            answer = "returns", fence
-            client.contexts[run_id] = holder, context, leave, task
-        if bites is not None:
-            bites()
-        wanted = self.model.lock(run_id, holder)
-        assert answer == wanted, f"lock of {run_id}: {answer} instead of {wanted}"
-        self._count("", f"lock {_ending(answer)}")
-
-    async def _release(self, client: Client, run_id: str) -> None:
-        holder, _, leave, task = client.contexts.pop(run_id)
-        leave.set()
-        await task
-        self.model.unlock(run_id, holder)
-
-    async def _compare(self) -> None:
-        import time
-
-        t0 = time.perf_counter()
-        found = await read_keyspace(self.redis, self.prefix)
-        wrong = disagreements(self.model, found)
-        assert not wrong, "\n".join(wrong)
-        reader = self.clients[len(self.sent) % 2].service
-        t1 = time.perf_counter()
-        await check_readings(reader, self.model, found)
-        self.counts["T1"] += int((t1 - t0) * 1e6)
-        self.counts["T2"] += int((time.perf_counter() - t1) * 1e6)
-        self.counts["steps"] += 1
+        self.sent += [(copy.deepcopy(call), command) for command in commands[-1:]]
+        self.deeds.note_ids()
 
     def _count(self, *words: str) -> None:
         self.counts.update(word for word in words if word)

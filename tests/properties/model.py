@@ -34,16 +34,20 @@ STEP_MOVES = {
     "scheduled": {"running", "succeeded", "failed"},
     "running": {"succeeded", "failed"},
 }
-#: How many transactions of a run are known again, and how many retries of a step.
-REMEMBERED = 6
+#: How many writes of a run are known again, and how many retries of a step.
+WRITES_KNOWN = 24
+RETRIES_KNOWN = 6
+#: How much is known of those who gave back the lock, in characters.
+RELEASED_KNOWN = 120
 
 
 class Refused(Exception):  # noqa: N818 - it carries the error that the service raises
     """The call is refused with this kind of error and writes nothing."""
 
-    def __init__(self, kind: type[Exception]) -> None:
+    def __init__(self, kind: type[Exception], *, has_ended: bool = False) -> None:
         super().__init__(kind.__name__)
         self.kind = kind
+        self.has_ended = has_ended
 
 
 @dataclass
@@ -101,8 +105,13 @@ class Run:
     fence: int = 0
     released: list[str] = field(default_factory=list)
     lock: str | None = None
-    made_by: set[str] = field(default_factory=set)
+    made_by: list[str] = field(default_factory=list)
     """The calls that made the generations before."""
+
+    @property
+    def released_text(self) -> str:
+        """Who gave back the lock, as far as it is known."""
+        return "".join(f"{holder} " for holder in self.released)[:RELEASED_KNOWN]
 
     def tell(self, **entry: Any) -> None:
         """Append to the history."""
@@ -117,7 +126,7 @@ class Call:
     run_id: str
     args: tuple[Any, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
-    ids: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list, repr=False)
     holder: str = ""
     parts: list[Call] = field(default_factory=list)
     """Of a transaction."""
@@ -146,10 +155,9 @@ class Model:
         try:
             value = getattr(self, f"_{call.method}")(call, iter(call.ids))
         except Refused as refusal:
-            kind = refusal.kind
-            if resent and _is_ambiguous(call, kind):
-                kind = UnknownOutcomeError
-            return "raises", kind
+            # A run that has ended remembers no writes: a lost copy may have been applied before.
+            is_unknown = resent and refusal.has_ended
+            return "raises", UnknownOutcomeError if is_unknown else refusal.kind
         if call.method == "delete_run" and resent and call.run_id in before:
             value = True  # the copy that got no reply may have been the one that deleted
         return "returns", value.facts() if isinstance(value, Step) else value
@@ -170,7 +178,9 @@ class Model:
                 if policy == "return" and (old.workflow, old.input) == (workflow, value):
                     return run_id
                 raise Refused(RunExistsError)
-            if old.lock is not None:
+            if call.holder and old.lock != call.holder:
+                raise Refused(LockLostError)
+            if old.lock not in {None, call.holder}:
                 raise Refused(LockNotAcquiredError)
         elif (f"{run_id}:{nonce}" if nonce else run_id) in self.deleted:
             return run_id
@@ -197,7 +207,9 @@ class Model:
             number += 1
         new.generation, new.previous = number + 1, f"{run_id}.g{number}"
         new.fence, new.released = old.fence, list(old.released)
-        new.made_by = old.made_by | ({old.nonce} if old.nonce else set())
+        new.lock, old.lock = old.lock, None
+        new.changes = list(old.changes)
+        new.made_by = [*old.made_by, *([old.nonce] if old.nonce else ())]
         old.run_id = new.previous
         for name, step in old.steps.items():
             step.step_id = f"{old.run_id}:{name}:{step.step_id.rpartition(':')[2]}"
@@ -205,7 +217,8 @@ class Model:
 
     def _delete_run(self, call: Call, ids: Iterator[str]) -> bool:
         run, forced = self.runs.get(call.run_id), call.options.get("force", False)
-        if run is None:
+        mark = f"{call.run_id}:{next(ids)}"
+        if run is None or mark in self.deleted:
             return False
         if call.holder and run.lock != call.holder:
             raise Refused(LockLostError)
@@ -214,19 +227,18 @@ class Model:
         if not call.holder and run.lock is not None and not forced:
             raise Refused(LockNotAcquiredError)
         del self.runs[call.run_id]
-        self.deleted |= {call.run_id, *([f"{call.run_id}:{run.nonce}"] if run.nonce else ())}
+        self.deleted |= {call.run_id, mark}
+        if run.nonce:
+            self.deleted.add(f"{call.run_id}:{run.nonce}")
         self.events.append((call.run_id, "deleted", len(run.history) + 1))
         return True
 
     # Changes of one run: those of a transaction are made on a copy, and all or none are kept.
 
     def _transaction(self, call: Call, ids: Iterator[str]) -> None:
-        ready = [(one, self._prepared(one, ids)) for one in call.parts]
-        nonce = next(ids) if len(ready) > 1 else ""
-        if not ready:
-            return
-        self._change(call, [change for _, change in ready], nonce)
-        return
+        changes = [self._prepared(one, ids) for one in call.parts]
+        if changes:
+            self._change(call, changes, next(ids))
 
     def __getattr__(self, name: str) -> Any:
         """Return the method of a single change."""
@@ -235,8 +247,9 @@ class Model:
             raise AttributeError(name)
 
         def single(call: Call, ids: Iterator[str]) -> Any:
-            (answer,) = self._change(call, [self._prepared(call, ids)], "")
-            return answer
+            changes = [self._prepared(call, ids)]
+            answers = self._change(call, changes, next(ids))
+            return answers[0] if answers else None
 
         return single
 
@@ -246,13 +259,11 @@ class Model:
         return lambda staged: CHANGES[call.method](staged, call, drawn)
 
     def _change(self, call: Call, changes: list[Any], nonce: str) -> list[Any]:
-        run = self.runs.get(call.run_id)
+        run, parts = self.runs.get(call.run_id), call.parts or [call]
         if run is None:
-            is_of_step = not nonce and call.method in OF_A_STEP
-            if call.method == "transaction" and not nonce:
-                is_of_step = call.parts[0].method in OF_A_STEP
+            is_of_step = len(parts) == 1 and parts[0].method in OF_A_STEP
             raise Refused(StepNotFoundError if is_of_step else RunNotFoundError)
-        if nonce and nonce in run.changes:
+        if nonce in run.changes:
             return []
         staged = Staged(copy.deepcopy(run))
         if call.holder and run.lock != call.holder:
@@ -262,10 +273,11 @@ class Model:
         new = staged.run
         if len(new.history) == len(run.history):
             return answers  # all were found done
-        if nonce:
-            kept = [] if new.status in TERMINAL else new.changes
-            new.changes = [*kept, nonce][-REMEMBERED:]
-        if staged.touches or nonce:
+        has_ended, is_alone = new.status in TERMINAL, len(parts) == 1
+        new.changes = [nonce] if has_ended else [*new.changes, nonce][-WRITES_KNOWN:]
+        if has_ended and is_alone:
+            new.changes = []  # a status is known by itself
+        if not is_alone or parts[0].method not in QUIET:
             new.touched = len(new.history) - 1
         if staged.moved:
             self.events.append((new.run_id, new.status, len(new.history)))
@@ -273,7 +285,7 @@ class Model:
         return answers
 
     def _note_alternative(self, staged: Staged, changes: list[Any]) -> None:
-        """Note that there is no such step: which of two reasons is told first is nobody's promise."""
+        """Note that there is no such step: which of two reasons is told is nobody's promise."""
         try:
             for change in changes:
                 change(staged)
@@ -290,7 +302,7 @@ class Model:
             return "raises", RunNotFoundError
         if run.lock == holder:
             return "returns", run.fence
-        if holder in run.released:
+        if f"{holder} " in run.released_text:
             return "raises", LockLostError
         if run.lock is not None:
             return "raises", LockNotAcquiredError
@@ -298,10 +310,14 @@ class Model:
         return "returns", run.fence
 
     def unlock(self, run_id: str, holder: str) -> None:
-        """Give the lock back, if it is still this holder's."""
+        """Give the lock back, if it is still this holder's, who is done with it either way."""
         run = self.runs.get(run_id)
-        if run is not None and run.lock == holder:
-            run.lock, run.released = None, [holder, *run.released]
+        if run is None:
+            return
+        if run.lock == holder:
+            run.lock = None
+        if run.fence and f"{holder} " not in run.released_text:
+            run.released = [holder, *run.released]
 
 
 @dataclass
@@ -309,21 +325,20 @@ class Staged:
     """A run under change, and the ids that stand for its steps in this transaction alone."""
 
     run: Run
-    aliases: dict[str, str] = field(default_factory=dict)
-    touches: bool = False
+    aliases: set[str] = field(default_factory=set)
     moved: bool = False
 
     def step(self, name: str, step_id: str) -> Step:
         """Return the step that a call is about."""
         step = self.run.steps.get(name)
-        if step is None or step_id not in {step.step_id, self.aliases.get(name)}:
+        if step is None or step_id not in {step.step_id, *self.aliases}:
             raise Refused(StepNotFoundError)
         return step
 
     def must_go_on(self) -> None:
         """Refuse what comes after the end."""
         if self.run.status in TERMINAL:
-            raise Refused(IllegalTransitionError)
+            raise Refused(IllegalTransitionError, has_ended=True)
 
     def tell(self, name: str, step: Step, **more: Any) -> None:
         """Append to the history what became of *step*."""
@@ -338,12 +353,12 @@ def _insert(staged: Staged, call: Call, suffix: str) -> Step:
     if step is not None:
         if step.rpc_name != rpc_name:
             raise Refused(StepConflictError)
-        staged.aliases[name] = step_id
+        staged.aliases.add(step_id)
         return step
     staged.must_go_on()
     step = staged.run.steps[name] = Step(step_id, rpc_name, data, retries)
     staged.tell(name, step, status="pending")
-    step.first, staged.touches = step.entry, True
+    step.first = step.entry
     return step
 
 
@@ -385,7 +400,8 @@ def _finish(target: str) -> Callable[[Staged, Call, str], None]:
     return finish
 
 
-def _retry(staged: Staged, call: Call, nonce: str) -> Step:
+def _retry(staged: Staged, call: Call, drawn: str) -> Step:
+    nonce = 2 * drawn
     name, step_id, target = call.args
     step = staged.step(name, step_id)
     if nonce in step.nonces:
@@ -394,7 +410,7 @@ def _retry(staged: Staged, call: Call, nonce: str) -> Step:
     if step.status != "failed" or step.is_spent:
         raise Refused(IllegalTransitionError)
     step.status, step.attempt, step.outcome, step.notes = target, step.attempt + 1, None, {}
-    step.nonces = [*step.nonces, nonce][-REMEMBERED:]
+    step.nonces = [*step.nonces, nonce][-RETRIES_KNOWN:]
     staged.tell(name, step, status=target)
     return step
 
@@ -415,14 +431,15 @@ def _note(what: str) -> Callable[[Staged, Call, str], None]:
 def _status(staged: Staged, call: Call, _: str) -> None:
     run, (target, output, error) = staged.run, call.args
     if run.status == target:
-        if output not in {None, run.output} or (error is not None and error != run.error):
+        given = [(output, run.output), (error, run.error)]
+        if any(one is not None and one != stored for one, stored in given):
             raise Refused(IllegalTransitionError)
         return
     if target not in RUN_MOVES.get(run.status, ()):
         raise Refused(IllegalTransitionError)
     run.status, run.output, run.error = target, output, error
     run.tell(t="run", status=target, output=output, error=error)
-    staged.touches = staged.moved = True
+    staged.moved = True
 
 
 def _variable(staged: Staged, call: Call, _: str) -> None:
@@ -431,7 +448,7 @@ def _variable(staged: Staged, call: Call, _: str) -> None:
     if name in variables and variables[name] == value:
         return
     staged.must_go_on()
-    variables[name], staged.touches = value, True
+    variables[name] = value
     staged.run.tell(t="state", name=name)
     staged.run.history[-1]["value"] = value
 
@@ -450,6 +467,8 @@ CHANGES: dict[str, Callable[[Staged, Call, str], Any]] = {
 }
 #: Changes that draw an id of their own.
 DRAWING = {"insert_step_state", "create_retry_attempt"}
+#: Changes that leave the run's own time of change as it is, where they are made alone.
+QUIET = {"set_step_scheduled", "set_step_running", "set_step_result", "set_step_error"}
 #: Changes of a step that must exist.
 OF_A_STEP = {name for name in CHANGES if "step" in name or "branch" in name or "retry" in name} - {
     "insert_step_state"
@@ -458,13 +477,3 @@ OF_A_STEP = {name for name in CHANGES if "step" in name or "branch" in name or "
 
 def _gives_way(policy: str, status: str) -> bool:
     return policy == "terminate-existing" or (policy == "after-terminal" and status in TERMINAL)
-
-
-def _is_ambiguous(call: Call, kind: type[Exception]) -> bool:
-    """Whether a refusal after a lost reply may hide that the lost copy was applied."""
-    if call.method not in CHANGES and not (call.method == "transaction" and len(call.parts) == 1):
-        return False
-    first = call.parts[0] if call.parts else call
-    if first.method == "create_retry_attempt":
-        return False
-    return kind not in {LockLostError, RunNotFoundError, StepNotFoundError}

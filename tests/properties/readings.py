@@ -116,6 +116,6 @@ async def _check_listings(
 
 
 async def _check_unknown(service: RedisWorkflowService) -> None:
-    assert await service.get_run("nobody") is None
-    assert await service.get_run_history("nobody") == []
-    assert await service.get_run_status("nobody") is None
+    assert await service.get_run("nowhere") is None
+    assert await service.get_run_history("nowhere") == []
+    assert await service.get_run_status("nowhere") is None

@@ -216,7 +216,7 @@ PROTOCOL = [
             "events": K.events,
             "runs": K.runs,
             "stream": STREAM,
-            "stem...": [],
+            "stem...": K.stems(),
         },
         {
             "offset": 11,
@@ -230,9 +230,15 @@ PROTOCOL = [
             "body": "body",
             "nonce": "",
             "policy": "reject",
+            "holder": "",
             "field...": [],
         },
-        {"OK": ([], None), **refused("EXISTS", "CONFLICT", "GONE"), **BUSY_ANSWER},
+        {
+            "OK": ([], None),
+            **refused("EXISTS", "CONFLICT", "GONE"),
+            **BUSY_ANSWER,
+            "LOCKLOST": ([], AssertionError),
+        },
         id="create_run by a command",
     ),
     Case(
@@ -318,7 +324,7 @@ PROTOCOL = [
             "born": "9",
         },
         {
-            "OK": ([1, b"2", b"5s", b"1"], Begun(1, 2, "5s", b"1")),
+            "OK": ([1, b"2", b"5s", b"1", b"9"], Begun(1, 2, "5s", b"1", "9")),
             "SPENT": ([b"own"], Refusal("SPENT", detail="own")),
             **refused("LOST", "NOTFOUND", "GONE", "CONFLICT", "SUSPENDED"),
             **BUSY_ANSWER,

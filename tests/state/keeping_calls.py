@@ -9,7 +9,7 @@ from tests.helpers.stubs import StubConnection
 from tests.state.calls import RUN_KEYS, Case, K, service
 
 from askel import LockLostError, LockNotAcquiredError, RunActiveError, WorkflowRun
-from askel.state import Retention, RunPage, RunStatus, Scripts
+from askel.state import Retention, RunPage, RunStatus, Scripts, TimerSweep
 from askel.state.reindex import Reindexing
 from askel.state.retention import StoredPolicy
 
@@ -74,7 +74,27 @@ async def _name_steps(stub: StubConnection) -> int:
     return await _count(run._name_steps("r", ["a", "b"]), run, "steps")
 
 
+TIMER = b'["","type","timer.fire","run_id","r","step_name","s","born","5"]'
+
+
+async def _sweep(stub: StubConnection) -> int:
+    plain = stub.send
+
+    async def send(*command: Any) -> Any:
+        return [b"0", [TIMER, b"9"]] if command[0] == "ZSCAN" else await plain(*command)
+
+    stub.send = send
+    return await TimerSweep(Scripts(stub), K, consumer="me").run_once()
+
+
 KEEPING = [
+    Case(
+        "prune_timers",
+        _sweep,
+        {"timers": K.timers, "stem": "p:run:"},
+        {"timer...": [TIMER, "r", "5"]},
+        {"OK": ([1], 1)},
+    ),
     Case(
         "list_runs",
         lambda s: service(s).list_runs(
@@ -125,6 +145,7 @@ KEEPING = [
             "group": "askeld",
             "offset": 11,
             "run_id": "r",
+            "nonce": "suffix1",
         },
         {
             "OK": ([b""], True),
@@ -152,6 +173,7 @@ KEEPING = [
             "ttl_ms": 5,
             "max_runs": 0,
             "max_bytes": "",
+            "skip": 0,
             "limit": 7,
         },
         {"OK": ([[b"r"]], [b"r"])},
@@ -168,7 +190,7 @@ KEEPING = [
         lambda s: retention(s)._delete("w", [b"\xff"]),
         {"index": K.runs_ended("w"), "runs": K.runs, "stem": "p:run:"},
         {"dry": "0", "status": "ended", "workflow": "w", "run_id...": [b"\xff"]},
-        {"OK": ([1], 0)},
+        {"OK": ([1], (0, 0))},
         id="prune_index by retention",
     ),
     Case(

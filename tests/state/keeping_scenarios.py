@@ -95,7 +95,16 @@ async def _(w):
 @answers("expired", "OK")
 async def _(w):
     await ended(w)
-    return lambda: w.scripts.run("expired", [w.keys.runs], [0, "w", 0, 0, 0, 10])
+    return lambda: w.scripts.run("expired", [w.keys.runs], [0, "w", 0, 0, 0, 0, 10])
+
+
+@answers("prune_timers", "OK")
+async def _(w):
+    await ended(w)
+    await w.redis.zadd(w.keys.timers, {"m": 1})
+    return lambda: w.scripts.run(
+        "prune_timers", [w.keys.timers, w.keys.run("")], ["m", "r", "another"]
+    )
 
 
 @answers("measure_runs", "OK")

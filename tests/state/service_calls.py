@@ -58,7 +58,7 @@ def apply(
     script: str = "apply",
     keys: dict[str, Any] | None = None,
     args: dict[str, Any] | None = None,
-    nonce: str = "",
+    nonce: str = "suffix1",
     answers: Any = (),
     missing: type[Exception] = RunNotFoundError,
 ) -> Case:
@@ -107,13 +107,14 @@ STEP_KEYS = {
     "lock": K.lock("r"),
     "step": K.step("r", "s"),
 }
-WRITTEN = {"holder": "", "offset": 11, "step_name": "s"}
+WRITTEN = {"holder": "", "offset": 11, "nonce": "suffix1", "step_name": "s"}
 OF_A_STEP: dict[str, Any] = {"missing": StepNotFoundError}
 APPLY = [
     apply(
         lambda s: service(s).update_run_status("r", "failed", error=SerializedError("no")),
         *("status", 7, 8, ",running,suspended,stalled,", "failed", b"", b'{"message":"no"}'),
         more=(K.events, K.runs),
+        answers={"ILLEGAL": ([1, b"completed"], IllegalTransitionError)},
         never=("CONFLICT", "SPENT"),
         id="a status",
     ),
@@ -132,6 +133,7 @@ APPLY = [
         keys={**STEP_KEYS, "steps": K.steps("r")},
         args={
             **WRITTEN,
+            "nonce": "suffix2",
             "step_id": "r:s:suffix1",
             "rpc_name": "f",
             "data": b"1",
@@ -180,6 +182,7 @@ APPLY = [
     apply(
         lambda s: service(s).create_retry_attempt(STEP_ID, "running"),
         *("retry", 7, "s", STEP_ID, "running", "nonce1"),
+        nonce="suffix2",
         answers={
             "OK": ([b"", b"1000", STEP_HASH], StepStatus.PENDING),
             "ALREADY": ([STEP_HASH], StepStatus.PENDING),
@@ -207,7 +210,6 @@ APPLY = [
         *("move", 7, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
         *("set", 8, "v", b"1"),
         more=(K.step("r", "s"), K.run_state("r")),
-        nonce="suffix1",
         answers={"OK": ([b"", b"1000", b"", b""], None)},
         never=("CONFLICT", "SPENT"),
         id="a transaction",
@@ -285,6 +287,7 @@ SERVICE = [
             "body": '"t":"run","status":"running","workflow":"w"',
             "nonce": "suffix1",
             "policy": "terminate-existing",
+            "holder": "",
             "field...": [
                 "inline",
                 "true",
@@ -303,6 +306,7 @@ SERVICE = [
             "EXISTS": ([], RunExistsError),
             "CONFLICT": ([], RunExistsError),
             "GONE": ([], RunExistsError),
+            "LOCKLOST": ([], LockLostError),
             "BUSY": ([9], LockNotAcquiredError),
         },
     ),

@@ -300,6 +300,12 @@ async def _(w):
     return refused(created_anew(w, "after-terminal"))
 
 
+@answers("create_run anew", "LOCKLOST")
+async def _(w):
+    await w.step()
+    return refused(lambda: created_anew(w)() if robbed(w) else None)
+
+
 @answers("create_run anew", "BUSY")
 async def _(w):
     await w.step()

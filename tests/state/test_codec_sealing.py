@@ -79,9 +79,18 @@ def test_envelopes_say_what_was_applied():
 
 
 def test_text_that_is_no_envelope_is_read_as_it_is():
-    for text in ('{"a":1}', ' {"~sealed":["AAAA"]}', '{"a":{"~sealed":[]}}', '["~sealed"]'):
+    for text in ('{"a":1}', '{"a":{"~sealed":[]}}', '["~sealed"]', ' {"a":1}\n'):
         assert BOTH.decode(text) == json.loads(text)
-        assert BOTH.check_json(text) == text.encode()
+        assert BOTH.check_json(text) == text.strip().encode()
+
+
+@pytest.mark.parametrize("text", [' {"~sealed":["AAAA"]}', '\n{"~sealed":["zstd","AAAA"]} '])
+def test_blanks_do_not_hide_an_envelope(text):
+    """A history entry keeps none of them: what was plain in the hash would be sealed there."""
+    with pytest.raises(PayloadError):
+        BOTH.check_json(text)
+    assert BOTH.encode(msgspec.Raw(text.encode())) != text.encode()
+    assert not BOTH.encode(msgspec.Raw(text.encode()))[:1].isspace()
 
 
 def test_small_or_incompressible_payloads_are_left_alone():

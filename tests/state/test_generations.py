@@ -192,3 +192,34 @@ async def test_key_may_begin_another_generation(service):
 async def test_run_id_and_key_together_are_refused(service):
     with pytest.raises(InvalidOptionError, match="not both"):
         await service.create_run("w", run_id="r", idempotency_key="k")
+
+
+async def test_same_input_in_another_order_is_the_same_run(service):
+    run_id = await service.create_run("w", {"a": 1, "b": {2}}, idempotency_key="k")
+    assert run_id == await service.create_run("w", {"b": {2}, "a": 1}, idempotency_key="k")
+    for other in ({"a": 1, "b": [2.0]}, {"a": True, "b": [2]}):
+        with pytest.raises(RunExistsError):
+            await service.create_run("w", other, idempotency_key="k")
+
+
+async def test_generation_can_be_begun_under_ones_own_lock(service, another):
+    await service.create_run("w", run_id="r")
+    async with service.run_lock("r") as lock:
+        await service.create_run("w", run_id="r", if_exists="terminate-existing")
+        await service.update_run_state("r", "v", 1)
+        assert not lock.lost
+        with pytest.raises(LockNotAcquiredError):
+            await another.create_run("w", run_id="r", if_exists="terminate-existing")
+    assert (await service.get_run("r")).generation == 2
+
+
+async def test_run_that_another_program_left_half_deleted_does_not_come_back(
+    service, ended, redis, keys
+):
+    """Its hash and steps are gone; history, variables and step names are not."""
+    await redis.delete(keys.run("r"))
+    await service.create_run("w", run_id="r")
+    assert [e.workflow for e in await service.get_history_entries("r")] == ["w"]
+    assert await service.get_run_state("r") == {}
+    assert await service.get_run_steps("r") == []
+    assert (await service.insert_step_state("r", "a:b", "f")).status == "pending"

@@ -57,6 +57,7 @@ SECOND = {
     "erase_orphan": "OK",
     "set_retention": "ALREADY",
     "expired": "OK",
+    "prune_timers": "OK",
     "measure_runs": "OK",
     "index_runs": "OK",
     "index_steps": "OK",

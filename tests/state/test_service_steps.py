@@ -238,7 +238,7 @@ async def test_steps_of_an_ended_run_stay_as_they_are(service, step, redis, pref
         await METHODS[target](service, step.step_id)
     else:
         with pytest.raises(
-            IllegalTransitionError, match="run 'r' is cancelled: it cannot become changed any more"
+            IllegalTransitionError, match="run 'r' is cancelled: it cannot be changed any more"
         ):
             await METHODS[target](service, step.step_id)
     assert await snapshot(redis, prefix) == before
@@ -352,3 +352,46 @@ async def test_of_many_who_retry_a_step_one_gets_the_attempt(service, step, redi
         ("failed", 1),
         ("pending", 2),
     ]
+
+
+async def test_same_result_in_another_order_changes_nothing(service, step, redis, prefix):
+    await service.set_step_result(step.step_id, {"a": 1, "b": {3, 4}})
+    before = await snapshot(redis, prefix)
+    await service.set_step_result(step.step_id, {"b": {4, 3}, "a": 1})
+    async with service.transaction("r") as tx:
+        tx.set_step_result(step.step_id, {"b": {4, 3}, "a": 1})
+    assert await snapshot(redis, prefix) == before
+    with pytest.raises(StepConflictError):
+        await service.set_step_result(step.step_id, {"a": 1.0, "b": [3, 4]})
+
+
+@pytest.mark.awaited_only
+async def test_transaction_has_one_block(service, step):
+    tx = service.transaction("r")
+    async with tx as changes:
+        changes.update_run_state("v", 1)
+    await service.update_run_state("r", "v", 2)
+    with pytest.raises(InvalidOptionError, match="begin another"):
+        async with tx:
+            pass
+    with pytest.raises(InvalidOptionError, match="begin another"):
+        changes.update_run_state("v", 3)
+    assert await service.get_run_state("r") == {"v": 2}
+
+
+async def test_step_is_known_by_the_id_of_each_insertion_of_a_transaction(service, step):
+    async with service.transaction("r") as tx:
+        ids = [tx.insert_step_state("s", "f").step_id for _ in range(2)]
+        tx.set_step_running(ids[0])
+        tx.set_step_result(ids[1], 1)
+    assert (await service.get_step_state("r", "s")).result == 1
+
+
+@pytest.mark.parametrize("created", ["2026-01-01T00:00:00Z", "", "1e400"])
+async def test_run_whose_time_another_program_wrote_in_its_way_ends_whole(
+    service, step, redis, keys, created
+):
+    await redis.hset(keys.run("r"), "createdAt", created)
+    await service.update_run_status("r", "completed", 1)
+    assert await redis.zscore(keys.runs_by_status("completed"), "r") is not None
+    assert await redis.zscore(keys.runs_ended("w"), "r") is not None

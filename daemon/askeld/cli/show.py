@@ -139,8 +139,11 @@ def _entry_row(number: int, entry: HistoryEntry) -> tuple[str, ...]:
 def _detail(entry: HistoryEntry) -> str:
     if entry.error:
         return one_line(str(msgspec.json.decode(entry.error).get("message", "")))
-    if entry.result or entry.output:
-        return shown(msgspec.json.decode(entry.result or entry.output))
+    told = entry.data if entry.kind in {"signal", "approval"} else b""
+    if payload := entry.result or entry.output or entry.value or told:
+        return shown(msgspec.json.decode(payload))
+    if entry.branch or entry.child_run_id:
+        return f"branch {entry.branch}" if entry.branch else f"began run {entry.child_run_id}"
     if entry.due is not None:
         return f"until {clock_time(entry.due)}"
     return one_line(entry.reason or "")

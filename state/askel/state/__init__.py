@@ -70,6 +70,7 @@ from askel.state.store.scripts import Script, Scripts, is_passing, load_scripts
 from askel.state.store.server import ServerFacts
 from askel.state.store.settings import ConnectionSettings
 from askel.state.sync.sync_service import SyncRedisWorkflowService
+from askel.state.timers import TimerSweep
 from askel.state.versions import VersionStatus, WorkflowVersion
 from askel.state.writes.mirror import RunMirror
 
@@ -126,6 +127,7 @@ __all__ = [
     "SyncRedisWorkflowService",
     "SystemIds",
     "TimelineEvent",
+    "TimerSweep",
     "Timers",
     "Turn",
     "Turned",

@@ -26,6 +26,8 @@ _DEFAULT = "*"
 _AT_ONCE = 50
 #: Keys that one call measures, and calls made for one workflow each time.
 _MEASURED_KEYS = 2_000
+# Runs that cannot be deleted now are passed over, up to so many in one call.
+_MOST_SKIPPED = 1_000
 _MEASURING_CALLS = 5
 
 
@@ -92,17 +94,32 @@ class Retention(ProtocolCaller):
         start = self._turn % max(len(names), 1)
         removed = 0
         for part in _parts(names[start:] + names[:start], _AT_ONCE):
-            chosen = [(name, policies.get(name) or default) for name in part]
+            chosen = [(name, policy) for name in part if (policy := policies.get(name) or default)]
             found = await asyncio.gather(
-                *(self._expired(name, policy, limit) for name, policy in chosen if policy)
+                *(self._expired(name, policy, limit) for name, policy in chosen)
             )
-            for name, run_ids in zip(part, found, strict=True):
-                removed += await self._delete(name, run_ids[: limit - removed])
+            for (name, policy), run_ids in zip(chosen, found, strict=True):
+                removed += await self._expire(name, policy, run_ids, limit - removed)
             if removed >= limit:
                 break
         return removed
 
-    async def _expired(self, name: str, policy: StoredPolicy, limit: int) -> list[bytes]:
+    async def _expire(
+        self, name: str, policy: StoredPolicy, run_ids: Sequence[bytes], limit: int
+    ) -> int:
+        """Delete up to *limit* of the runs that are to go; locked ones are passed over."""
+        removed = skipped = 0
+        while run_ids and limit > removed and skipped < _MOST_SKIPPED:
+            done, blocked = await self._delete(name, run_ids[: limit - removed])
+            removed, skipped = removed + done, skipped + blocked
+            if not blocked:
+                break
+            run_ids = await self._expired(name, policy, limit - removed, skip=skipped)
+        return removed
+
+    async def _expired(
+        self, name: str, policy: StoredPolicy, limit: int, *, skip: int = 0
+    ) -> list[bytes]:
         """Return the runs of the workflow that are to go, the longest ended first."""
         if policy.max_bytes is not None:
             await self._measure(name)
@@ -110,7 +127,13 @@ class Retention(ProtocolCaller):
         answer = await self._ask(
             "expired",
             [self.keys.runs],
-            [self._offset, name, *("" if bound is None else bound for bound in bounds), limit],
+            [
+                self._offset,
+                name,
+                *("" if bound is None else bound for bound in bounds),
+                skip,
+                limit,
+            ],
         )
         found: list[bytes] = answer[1]
         return found
@@ -125,18 +148,23 @@ class Retention(ProtocolCaller):
             if answer[2] <= 0:
                 return
 
-    async def _delete(self, name: str, run_ids: Sequence[bytes]) -> int:
-        """Delete ended runs; those that turn out to be none leave the index of them."""
-        removed, stale = 0, []
+    async def _delete(self, name: str, run_ids: Sequence[bytes]) -> tuple[int, int]:
+        """Delete ended runs; return how many, and how many could not be deleted.
+
+        Those that turn out to be no ended runs leave the index of them.
+        """
+        removed, blocked, stale = 0, 0, []
         for part in _parts(run_ids, _AT_ONCE):
             answers = await asyncio.gather(*map(self._delete_run, part))
             removed += answers.count("OK")
+            blocked += answers.count("BUSY")
             known = {"OK", "BUSY"}
             stale += [one for one, word in zip(part, answers, strict=True) if word not in known]
         if stale:
             keys = [self.keys.runs_ended(name), self.keys.runs, self.keys.run("")]
-            await self._ask("prune_index", keys, ["0", "ended", name, *stale])
-        return removed
+            answer = await self._ask("prune_index", keys, ["0", "ended", name, *stale])
+            blocked += len(stale) - answer[1]  # a damaged run stays, and is named by reindex
+        return removed, blocked
 
     async def _delete_run(self, run_id: bytes) -> str:
         try:

@@ -12,6 +12,7 @@ from askel.state.codec.recorded import error_from
 from askel.state.codec.typed import read_as
 from askel.state.codec.values import (
     MAX_PAYLOAD,
+    canonical,
     check_depth,
     check_integers,
     check_size,
@@ -22,6 +23,9 @@ from askel.state.models import SerializedError
 
 # What any recorded error fits in: its four texts of 4,096 characters, each written as six bytes.
 _LEAST_LIMIT = 128 * 1024
+# What JSON allows around a value.
+BLANKS = b" \t\r\n"
+_BLANK = frozenset(bytes((code,)) for code in BLANKS)
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,31}")
 
 
@@ -90,6 +94,8 @@ class Codec:
                 lone surrogate), it is nested deeper than 64 levels, or longer than *limit* bytes.
         """
         text = to_json(value, limit=self.limit if limit is None else limit, compat=self.compat)
+        if text[:1] in _BLANK:  # only a msgspec.Raw brings some: history would lose them
+            text = text.strip(BLANKS)
         if self._transforms or text.startswith(BEGINNING):  # a mere lookalike gets a cover
             return seal(text, self._transforms)
         return text
@@ -129,12 +135,12 @@ class Codec:
             raise
 
     def is_same(self, stored: bytes, sent: bytes) -> bool:
-        """Tell whether two stored texts are one payload, sealed by whatever key or transform.
+        """Tell whether two stored texts are one payload, whatever sealed it, in any order of keys.
 
         Raises:
-            SealedPayloadError, TamperedPayloadError: One of them cannot be opened.
+            PayloadError: One of them cannot be opened, or is no JSON.
         """
-        return stored == sent or self.open(stored) == self.open(sent)
+        return stored == sent or canonical(self.open(stored)) == canonical(self.open(sent))
 
     def check_json(self, text: str, *, what: str = "payload", limit: int | None = None) -> bytes:
         """Return *text*, which another program has sent, as bytes if it is acceptable JSON.
@@ -144,7 +150,7 @@ class Codec:
         Raises:
             PayloadError: Naming *what* is wrong: no JSON, too long, too deep.
         """
-        raw = text.encode("utf-8", "surrogatepass")
+        raw = text.encode("utf-8", "surrogatepass").strip(BLANKS)
         limit = self.limit if limit is None else limit
         try:
             self._check(raw, limit)

@@ -7,6 +7,7 @@ differs is looked at piece by piece, because a date differs from its text, too, 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -64,8 +65,9 @@ def to_json(value: Any, *, limit: int = MAX_PAYLOAD, compat: bool = False) -> by
         return text
     plain = from_json(text)  # a Raw inside is passed on as it is, and may be anything
     check_depth(text, plain)
-    if not _is_equal(plain, value):
-        check_value(value)
+    if not _is_equal(plain, value) and check_value(value):
+        with contextlib.suppress(TypeError):  # members of unlike types have no order
+            text = _encode_in_order(value)  # equal sets are one text
     if compat:
         check_integers(text, plain)
     return text
@@ -82,6 +84,15 @@ def from_json(text: bytes | str) -> Any:
     except Exception as error:  # noqa: BLE001 - ValueError, RecursionError, and what is to come
         refusal = _why_not(error)
     raise PayloadError(f"not valid JSON: {refusal}")
+
+
+def canonical(text: bytes) -> bytes:
+    """Return JSON *text* with the keys of each object in order: what equal payloads share.
+
+    Raises:
+        PayloadError: It is no JSON.
+    """
+    return _encode_in_order(from_json(text))
 
 
 def check_size(text: bytes, limit: int) -> None:
@@ -123,14 +134,15 @@ def check_integers(text: bytes, plain: Any) -> None:
             todo.extend(item)
 
 
-def check_value(value: Any) -> None:
-    """Refuse what msgspec would change without a word, wherever in *value* it is.
+def check_value(value: Any) -> bool:
+    """Refuse what msgspec would change without a word; tell whether there is a set in *value*.
 
     Raises:
         PayloadError: A float or Decimal that is not finite, a key that is no text, an enum that
             cannot be read again, a time whose offset JSON cannot say.
     """
     todo = [value]
+    has_set = False
     seen: set[int] = set()  # what is encoded has no cycles; what a model leaves out may
     for item in todo:
         kind: type = type(item)
@@ -139,12 +151,14 @@ def check_value(value: Any) -> None:
         if kind is float:
             _check_float(item)
             continue
+        has_set = has_set or issubclass(kind, set | frozenset)
         look = _look_of(kind)
         if look is members_of:
             if id(item) in seen:
                 continue
             seen.add(id(item))
         todo.extend(look(item))
+    return has_set
 
 
 @lru_cache(maxsize=1_024)
@@ -242,4 +256,5 @@ def _why_not(error: Exception) -> str:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_of_builtin).encode
+_encode_in_order = msgspec.json.Encoder(enc_hook=_of_builtin, order="deterministic").encode
 _decode = msgspec.json.Decoder().decode

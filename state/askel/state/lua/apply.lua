@@ -1,16 +1,19 @@
 -- apply: what an embedding program changes in one run: every change of the list, or none of them.
--- A list of one is known again by the state it left; a longer one by its nonce, which the run keeps.
+-- A late copy is known by its nonce, which the run keeps for its last writes.
 -- A definition in Lua costs only where it is reached: what few lists need is included there.
 -- KEYS run ctl history lock commands steps key...
 -- ARGV holder offset run_id nonce change...
 -- OK owner at answer... | ALREADY answer... | NOTFOUND place | CONFLICT place | ILLEGAL place status | TERMINAL place status | SPENT place attempts | LOCKLOST
---- include clock entry mirror terminal holder
+--- include clock entry mirror terminal holder written
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local holder, offset, run_id, nonce = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local r = redis.call('HMGET', run, 'status', 'changes')
 if not r[1] then return { 'NOTFOUND', 0 } end
-if nonce ~= '' and r[2] and string.find(r[2], nonce, 1, true) then return { 'ALREADY' } end
+if was_written(r[2], nonce) then
+  local kind, step = unpack(ARGV, 5, 6)
+  return { 'ALREADY', kind == 'retry' and redis.call('HGETALL', KEYS[tonumber(step)]) or nil }
+end
 if lock_lost(lock, holder) then return { 'LOCKLOST' } end
 --- include changes apply
 local function define_the_rest()
@@ -32,6 +35,9 @@ end
 if not w.changed then return { 'ALREADY', unpack(loaded(w, answers)) } end
 
 --- include drive
+redis.call('LLEN', history)                              -- keys of another type are refused before any write
+if #w.names > 0 then redis.call('LLEN', KEYS[6]) end
+if w.output then redis.call('XLEN', w.events) end
 -- First a write that Redis accepts even when it is out of memory, so that an outcome always lands.
 local x = w.wakes and redis.call('HMGET', ctl, unpack(WAKE))
 if w.ends then redis.call('HDEL', ctl, 'nudged') end
@@ -40,16 +46,17 @@ mirror(w.at)
 for name, json in pairs(w.vars) do redis.call('HSET', w.state, name, json) end
 if #w.names > 0 then redis.call('RPUSH', KEYS[6], unpack(w.names)) end
 local seq = #w.entries > 0 and redis.call('RPUSH', history, unpack(w.entries)) or redis.call('LLEN', history)
-local fields = {}
-if nonce ~= '' then fields = { 'changes', string.sub((r[2] and not TERMINAL[w.status] and r[2] or '') .. nonce, -48) } end
+-- An ended run keeps no more than the list that ended it: a status alone is known by itself.
+local ended, alone = TERMINAL[w.status], place == 1
+local fields = (ended and alone) and {} or { 'changes', ended and nonce or with_write(r[2], nonce) }
+if ended and r[2] and alone then redis.call('HDEL', run, 'changes') end
 if w.output then                                         -- it moved, be it to where it was
 --- include index change
   for _, name in ipairs({ 'output', 'error' }) do
     if w[name] and w[name] ~= '' then fields[#fields + 1] = name fields[#fields + 1] = w[name] end
   end
-  if r[1] ~= 'running' and w.error == '' then redis.call('HDEL', run, 'error') end
   change({ run = run, events = w.events, runs = w.runs }, run_id, r[1], w.status, w.at, seq, fields)
-elseif w.touches or nonce ~= '' then
+else
   redis.call('HSET', run, 'updatedAt', w.at, unpack(fields))
 end
 local owner = ''

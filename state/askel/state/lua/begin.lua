@@ -3,7 +3,7 @@
 -- The step's lease is the entry its attempt is under: while that is pending, no other takes it over.
 -- KEYS run ctl history lock stream step steps commands
 -- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay born
--- OK attempt retries retry_delay data | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
+-- OK attempt retries retry_delay data born | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
 --- include clock entry mirror terminal owner drive
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, consumer, entry, nonce, offset, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -24,7 +24,7 @@ if TERMINAL[status] or s[1] == 'succeeded' or s[1] == 'failed' then
   drop(stream, group, entry)
   return { 'GONE' }
 end
-if s[1] == 'running' and s[3] == nonce then return { 'OK', tonumber(s[2]), s[7] or retries, s[8] or delay, s[6] or data } end
+if s[1] == 'running' and s[3] == nonce then return { 'OK', tonumber(s[2]), s[7] or retries, s[8] or delay, s[6] or data, r[2] or '' } end
 if status ~= 'running' then return { 'SUSPENDED' } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = busy(lock, x[2], '')
@@ -64,4 +64,4 @@ else
 end
 moved(step, attempt, 'running')
 mirror(at)
-return { 'OK', attempt, s[7] or retries, s[8] or delay, s[6] or data }
+return { 'OK', attempt, s[7] or retries, s[8] or delay, s[6] or data, r[2] or '' }

@@ -1,25 +1,26 @@
 -- create_run: a run that a program drives itself, or that inline mode is about to run.
--- policy: reject, or what lets a run that exists give way to a new generation (with the stems of keys):
+-- policy: reject, or what lets a run that exists give way to a new generation:
 -- after-terminal where it has ended, terminate-existing in any case. nonce: of a call that names the run.
 -- KEYS run ctl history lock events runs stream stem...
--- ARGV offset run_id workflow input owner lease_ms group entry body nonce policy field...
--- OK | EXISTS | CONFLICT | GONE | BUSY pttl
---- include clock entry statuses index terminal owner deleted past unindex change succeed create
+-- ARGV offset run_id workflow input owner lease_ms group entry body nonce policy holder field...
+-- OK | EXISTS | CONFLICT | GONE | BUSY pttl | LOCKLOST
+--- include clock entry statuses index terminal owner holder deleted past unindex change succeed create
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local offset, run_id, workflow, input, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local lease_ms, group, entry, body, nonce, policy = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local lease_ms, group, entry, body, nonce, policy, holder = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'nonce')
-local x = redis.call('HMGET', ctl, 'owner', 'was:' .. entry, 'was:' .. nonce)
+local x = redis.call('HMGET', ctl, 'owner', 'was')
 local given_up = r[1] and gives_way(policy, r[1])
 if r[1] then
-  if (owner ~= '' and x[1] == owner) or (nonce ~= '' and (r[4] == nonce or x[3])) then return { 'OK' } end
-  if x[2] then
+  if (owner ~= '' and x[1] == owner) or (nonce ~= '' and (r[4] == nonce or made_earlier(x[2], nonce))) then return { 'OK' } end
+  if made_earlier(x[2], entry) then
     drop(KEYS[7], group, entry)                            -- it made a generation before this one
     return { 'GONE' }
   end
   if not given_up then return { r[2] == workflow and r[3] == input and 'EXISTS' or 'CONFLICT' } end
-  local pttl = busy(lock, x[1], '')
+  if lock_lost(lock, holder) then return { 'LOCKLOST' } end
+  local pttl = busy(lock, x[1], holder)
   if pttl then return { 'BUSY', pttl } end
 end
 if not r[1] and entry == '' and made_before(KEYS[6], run_id, nonce, owner) then return { 'OK' } end
@@ -27,13 +28,15 @@ if not r[1] and deleted_since(KEYS[6], run_id, entry) then
   drop(KEYS[7], group, entry)
   return { 'GONE' }
 end
-redis.call('LLEN', history)                             -- refuses a key of another type before any write
+redis.call('LLEN', history)                             -- keys of another type are refused before any write
+redis.call('XLEN', KEYS[5])
 if entry ~= '' and drop(KEYS[7], group, entry) == 0 then return { 'GONE' } end
-local keys = { run = run, runs = KEYS[6], history = history, events = KEYS[5], lock = lock }
+local keys = { run = run, runs = KEYS[6], history = history, events = KEYS[5], lock = holder == '' and lock }
 local at = clock(offset)
-local fields, more = {}, ''
-if given_up then fields, more = succeed(keys, { unpack(KEYS, 8) }, run_id, r[1], r[2] or '', at) end
-for k = 12, #ARGV do fields[#fields + 1] = ARGV[k] end
+local fields, more, stems = {}, '', { unpack(KEYS, 8) }
+if not r[1] then clear_place(keys, stems, run_id) end
+if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end
+for k = 13, #ARGV do fields[#fields + 1] = ARGV[k] end
 if nonce ~= '' then fields[#fields + 1] = 'nonce' fields[#fields + 1] = nonce end
 create(keys, run_id, workflow, input, at, fields, body .. more)
 if owner ~= '' then

@@ -15,7 +15,8 @@ if (kind == 'timer' and (not status or TERMINAL[status])) or (ARGV[10] ~= '' and
   return { 'STALE' }
 end
 if not status then return { 'NOTFOUND' } end
-if command_id ~= '' and redis.call('HEXISTS', ctl, 'id:' .. command_id) == 1 then
+local ids = command_id ~= '' and redis.call('HMGET', ctl, 'id:' .. command_id, 'old:' .. command_id)
+if ids and (ids[1] or ids[2]) then
   return { drop(stream, group, entry) == 1 and 'DUP' or 'GONE' }
 end
 if TERMINAL[status] then return { 'TERMINAL', status } end

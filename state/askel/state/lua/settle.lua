@@ -10,7 +10,8 @@ local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9],
 
 local status = redis.call('HGET', run, 'status')
 if not status then return { 'NOTFOUND' } end
-if command_id ~= '' and redis.call('HEXISTS', ctl, 'id:' .. command_id) == 1 then
+local ids = command_id ~= '' and redis.call('HMGET', ctl, 'id:' .. command_id, 'old:' .. command_id)
+if ids and (ids[1] or ids[2]) then
   return { (entry == '' or drop(stream, group, entry) == 1) and 'DUP' or 'GONE' }
 end
 local already = status == target
@@ -31,5 +32,4 @@ if TERMINAL[target] then
   if x[2] and x[4] ~= '1' then redis.call('HSET', ctl, 'nudged', '1') return { 'OK', x[2] } end
   return { 'OK', '' }
 end
-if status ~= 'running' then redis.call('HDEL', run, 'error') end
 return { 'OK', drive(ctl, KEYS[6], run_id, x) }

@@ -8,12 +8,12 @@ local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local offset, run_id, workflow, input, body, policy = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
-local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was:' .. entry)
+local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was')
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input')
 if not pending(stream, group, entry, consumer) then return { 'LOST' } end
 local others = r[1] and x[1] ~= entry
 local given_up = others and gives_way(policy, r[1])
-if others and (x[4] == entry or x[6]) then
+if others and (x[4] == entry or made_earlier(x[6], entry)) then
   drop(stream, group, entry)
   return { 'GONE' }
 end
@@ -32,8 +32,9 @@ if pttl then return { 'BUSY', pttl } end
 redis.call('LLEN', history)                             -- refuses a key of another type before any write
 local keys = { run = run, ctl = ctl, runs = KEYS[7], history = history, events = KEYS[6], lock = lock }
 if not r[1] or given_up then
-  local at, fields, more = clock(offset), {}, ''
-  if given_up then fields, more = succeed(keys, { unpack(KEYS, 8) }, run_id, r[1], r[2] or '', at) end
+  local at, fields, more, stems = clock(offset), {}, '', { unpack(KEYS, 8) }
+  if not r[1] then clear_place(keys, stems, run_id) end
+  if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end
   create(keys, run_id, workflow, input, at, fields, body .. more)
   redis.call('HSET', ctl, 'token', entry, 'start', entry, 'turn', 0)
   if given_up then x = {} end

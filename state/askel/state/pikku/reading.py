@@ -67,6 +67,18 @@ async def step_names(fetch: Fetch, keys: Keys, run_id: str) -> list[str]:
     return list(names)
 
 
+async def name_steps(scripts: Scripts, keys: Keys, run_id: str, patience_s: float | None) -> None:
+    """Add the steps that others made to those that the run lists.
+
+    So that what walks the list (a former generation, moved aside) leaves none behind.
+    """
+    fetch = partial(scripts.fetch, patience_s=patience_s)
+    names = await step_names(fetch, keys, run_id)
+    if names:
+        places = [keys.run(run_id), keys.steps(run_id), keys.step_stem(run_id)]
+        await scripts.insist("index_steps", places, ["0", *names], patience_s=patience_s)
+
+
 async def stray_keys(fetch: Fetch, keys: Keys, run_id: str) -> list[str]:
     """Return the keys of the run's steps and of their histories and locks, whoever made them."""
     pattern = f"{_escaped(keys.prefix)}:step*:{_escaped(run_id)}:*"

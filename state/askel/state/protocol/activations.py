@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from askel.state.models import IfExists
+from askel.state.pikku.reading import name_steps
 from askel.state.protocol.caller import GROUP, ProtocolCaller, Word, done, refusal
 from askel.state.protocol.turns import Activated, Answer, Entry, Refusal, Turn, Turned
 
@@ -26,6 +27,8 @@ class Activations(ProtocolCaller):
         Refused with LOST, GONE, EXISTS, CONFLICT, BUSY or POISON.
         """
         k = self.keys
+        if policy.replaces and self._scripts.compat:
+            await name_steps(self._scripts, k, run_id, self._patience_s)
         answer = await self._ask(
             "start",
             [
@@ -33,7 +36,7 @@ class Activations(ProtocolCaller):
                 entry.stream,
                 k.events,
                 k.runs,
-                *(k.stems() if policy.replaces else ()),
+                *k.stems(),
             ],
             [
                 GROUP,

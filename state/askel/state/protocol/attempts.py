@@ -59,7 +59,8 @@ class Attempts(ProtocolCaller):
             ],
         )
         if answer[0] == b"OK":
-            return Begun(answer[1], int(answer[2]), answer[3].decode(), answer[4])
+            _, attempt, retries, delay, data, born_at = answer
+            return Begun(attempt, int(retries), delay.decode(), data, born_at.decode())
         words = {"LOST", "NOTFOUND", "TERMINAL", "GONE", "CONFLICT", "SPENT", "SUSPENDED"}
         return refusal(answer, words)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from askel.errors import StoreReplyError
 from askel.state import codec
@@ -16,6 +17,18 @@ from askel.state.reads.history import decode_entries
 
 _MOST_WORDS = 200
 _OF_DEAD_LETTERS = frozenset({b"reason", b"detail", b"stream", b"entry", b"deliveries", b"at"})
+
+
+class Terms(NamedTuple):
+    """On which terms a run is created.
+
+    ``nonce`` knows a call that names the run, ``policy`` is for a run that exists, ``holder`` the
+    lock under which it is to give way.
+    """
+
+    nonce: str = ""
+    policy: IfExists = IfExists.REJECT
+    holder: str = ""
 
 
 class Recording(ProtocolCaller):
@@ -126,7 +139,7 @@ class Recording(ProtocolCaller):
                 body,
                 offset=self._offset,
                 entry=entry,
-                policy=policy,
+                terms=Terms(policy=policy),
             )
         )
         return done(answer, {"EXISTS", "CONFLICT", "GONE"})
@@ -234,11 +247,11 @@ def create_call(
     owner: str = "",
     lease_ms: int = 0,
     entry: Entry | None = None,
-    nonce: str = "",
-    policy: IfExists = IfExists.REJECT,
+    terms: Terms | None = None,
     fields: Sequence[str | bytes] = (),
 ) -> tuple[str, list[str], list[Word]]:
     """Return the call of ``create_run``, which the service and the daemon both make."""
+    nonce, policy, holder = terms or Terms()
     return (
         "create_run",
         [
@@ -246,7 +259,7 @@ def create_call(
             keys.events,
             keys.runs,
             entry.stream if entry else keys.commands_default,
-            *(keys.stems() if policy.replaces else ()),
+            *keys.stems(),
         ],
         [
             offset,
@@ -260,6 +273,7 @@ def create_call(
             body,
             nonce,
             policy.value,
+            holder,
             *fields,
         ],
     )

@@ -121,12 +121,13 @@ class Turned(msgspec.Struct, frozen=True):
 
 
 class Begun(msgspec.Struct, frozen=True):
-    """An attempt of a queued step was begun by this process."""
+    """An attempt of a queued step was begun by this process; ``born``: of a run created then."""
 
     attempt: int
     retries: int
     retry_delay: str
     data: bytes
+    born: str = ""
 
 
 class Renewed(msgspec.Struct, frozen=True):

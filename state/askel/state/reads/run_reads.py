@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from askel.errors import DamagedRecordError
 from askel.names import check_run_id
 from askel.state.codec import Codec
 from askel.state.keys import Keys
@@ -211,16 +212,30 @@ class RunReads(StepReads):
         """
         k = self.keys
         keys = [k.run(run_id), k.history(run_id), k.steps(run_id), k.step_stem(run_id)]
-        first = await self._ask_again("read_run", keys, [0, -1, steps])
-        if first[0] == b"NOTFOUND":
-            return {}, [], {}
-        total, flat, items, open_flat = first[1:]
-        while len(items) < total:
-            answer = await self._ask_again("read_run", keys, [len(items), total - 1, 0])
-            if answer[0] == b"NOTFOUND" or not answer[3]:
-                return {}, [], {}  # it was deleted meanwhile
-            items += answer[3]
-        return fields_of(flat), decode_entries(items), _hashes(open_flat)
+        while True:
+            first = await self._ask_again("read_run", keys, [0, -1, steps])
+            if first[0] == b"NOTFOUND":
+                return {}, [], {}
+            total, flat, items, open_flat = first[1:]
+            fields = fields_of(flat)
+            while len(items) < total:
+                answer = await self._ask_again("read_run", keys, [len(items), total - 1, 0])
+                if answer[0] == b"NOTFOUND":
+                    return {}, [], {}  # it was deleted meanwhile
+                if fields_of(answer[2]).get("createdAt") != fields.get("createdAt"):
+                    break  # another run has the id now: read that one
+                items += answer[3]
+            else:
+                return fields, _entries(run_id, items), _hashes(open_flat)
+
+
+def _entries(run_id: str, items: Sequence[bytes]) -> list[HistoryEntry]:
+    """Return the entries; raise DamagedRecordError for one that is none."""
+    try:
+        return decode_entries(items)
+    except (msgspec.MsgspecError, ValueError) as error:
+        kind = type(error).__name__
+    raise DamagedRecordError(f"the history of run {run_id!r}", f"an entry is none ({kind})")
 
 
 def _hashes(flat: Sequence[Any], fields: Sequence[str] = ()) -> dict[str, StepHash]:

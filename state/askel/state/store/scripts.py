@@ -115,10 +115,12 @@ class Scripts:
 
     def __init__(self, connection: Connection, compat: str | None = None) -> None:
         """Use *connection* for every call; with *compat* the scripts write for others, too."""
+        #: The system that the scripts write for, too; None without one.
+        self.compat = compat
         self._connection = connection
         self._scripts = load_scripts(compat) if compat else load_scripts()  # one entry of the cache
 
-    async def fetch(self, *command: str | int, patience_s: float | None = None) -> Any:
+    async def fetch(self, *command: str | bytes | int, patience_s: float | None = None) -> Any:
         """Return the reply of a command that only reads, asked again until it is answered.
 
         Args:

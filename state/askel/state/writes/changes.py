@@ -38,6 +38,14 @@ class Call(NamedTuple):
     args: list[Word]
 
 
+class Writer(NamedTuple):
+    """Who writes: under which lock, by which clock, and the name by which this write is known."""
+
+    holder: str
+    offset: int
+    nonce: str
+
+
 class Change(Protocol):
     """One write, as the script takes it."""
 
@@ -54,7 +62,7 @@ class Change(Protocol):
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Return what a refusal means that is particular to this change."""
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of a script that makes this one change; None where there is none."""
 
 
@@ -70,7 +78,7 @@ class _StepChange(msgspec.Struct, frozen=True):
         """Tell that there is no such step."""
         return StepNotFoundError(run_id, self.step_name) if word == b"NOTFOUND" else None
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:  # noqa: ARG002 - the protocol's shape
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:  # noqa: ARG002 - the protocol's shape
         """It is made by `apply`."""
         return None
 
@@ -112,10 +120,10 @@ class Insert(_StepChange, frozen=True):
             self.from_step_name,
         )
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `insert_step`."""
         names = [*_step_keys(keys, run_id, self.step_name), keys.steps(run_id)]
-        return Call("insert_step", names, [holder, offset, *self.words()])
+        return Call("insert_step", names, [*by, *self.words()])
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell that the step exists for another function."""
@@ -135,10 +143,10 @@ class Move(_StepMove, frozen=True):
         """Return name, id, the statuses it may be left from, and the target."""
         return (self.step_name, self.step_id, step_sources(self.target), self.target.value)
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `move_step`."""
         names = _step_keys(keys, run_id, self.step_name)
-        return Call("move_step", names, [holder, offset, *self.words()])
+        return Call("move_step", names, [*by, *self.words()])
 
 
 class Finish(_StepMove, frozen=True):
@@ -158,10 +166,10 @@ class Finish(_StepMove, frozen=True):
         name, step_id, target = self.step_name, self.step_id, self.target.value
         return (name, step_id, sources, target, self.outcome, self.json)
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `finish_step`."""
         names = [*keys.run_keys(run_id), keys.step(run_id, self.step_name), keys.commands_default]
-        return Call("finish_step", names, [holder, offset, run_id, *self.words()])
+        return Call("finish_step", names, [*by, run_id, *self.words()])
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell that another outcome is recorded."""
@@ -222,11 +230,12 @@ class SetStatus(msgspec.Struct, frozen=True):
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell where the run stands."""
-        if word == b"ILLEGAL":
-            return IllegalTransitionError(f"run {run_id!r}", detail, self.target)
-        return None
+        if word != b"ILLEGAL":
+            return None
+        stands = f"{detail} with another outcome" if detail == self.target else detail
+        return IllegalTransitionError(f"run {run_id!r}", stands, self.target)
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:  # noqa: ARG002 - the protocol's shape
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:  # noqa: ARG002 - the protocol's shape
         """It is made by `apply`."""
         return None
 
@@ -250,7 +259,7 @@ class SetVariable(msgspec.Struct, frozen=True):
         """Nothing is particular to it."""
         return None
 
-    def alone(self, keys: Keys, run_id: str, holder: str, offset: int) -> Call | None:  # noqa: ARG002 - the protocol's shape
+    def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:  # noqa: ARG002 - the protocol's shape
         """It is made by `apply`."""
         return None
 
@@ -276,18 +285,16 @@ def _step_keys(keys: Keys, run_id: str, step_name: str) -> list[str]:
     return [run, history, lock, keys.step(run_id, step_name)]
 
 
-def pack(
-    keys: Keys, run_id: str, changes: Sequence[Change], *, holder: str, offset: int, nonce: str
-) -> Call:
+def pack(keys: Keys, run_id: str, changes: Sequence[Change], by: Writer) -> Call:
     """Return the call that makes *changes*.
 
     The writes that every step takes have scripts of their own, which cost the server half of what
     `apply` does; they answer as `apply` answers a list of one.
     """
-    if len(changes) == 1 and (call := changes[0].alone(keys, run_id, holder, offset)) is not None:
+    if len(changes) == 1 and (call := changes[0].alone(keys, run_id, by)) is not None:
         return call
     names = [*keys.run_keys(run_id), keys.commands_default, keys.steps(run_id)]
-    args: list[Word] = [holder, offset, run_id, nonce]
+    args: list[Word] = [by.holder, by.offset, run_id, by.nonce]
     places: dict[str, int] = {}
     for change in changes:
         args.append(change.kind)

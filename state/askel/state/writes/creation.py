@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from askel.errors import InvalidOptionError, LockNotAcquiredError, RunExistsError
+from askel.errors import InvalidOptionError, LockLostError, LockNotAcquiredError, RunExistsError
 from askel.names import check_name, check_run_id
 from askel.state.arguments import as_policy
 from askel.state.codec import PLAIN, Codec
 from askel.state.ids import IdSource, run_id_of_command
 from askel.state.keys import Keys
+from askel.state.locks.run_lock import holder_for
 from askel.state.models import IfExists
-from askel.state.protocol.recording import create_call
+from askel.state.pikku.reading import name_steps
+from askel.state.protocol.recording import Terms, create_call
 from askel.state.reads.history import started_body
 from askel.state.store.scripts import Scripts
 from askel.state.writes.mirror import MirrorTeller
@@ -26,6 +28,7 @@ class RunCreation:
     ids: IdSource
     codec: Codec
     mirror: MirrorTeller
+    compat: str | None = None
     scripts: Scripts
     clock_offset_ms: int
     resend_s: float
@@ -65,7 +68,8 @@ class RunCreation:
         Raises:
             RunExistsError: The run exists and *if_exists* does not let it give way, or it was
                 created for another workflow or input.
-            LockNotAcquiredError: The run that is to give way is locked by somebody.
+            LockNotAcquiredError: The run that is to give way is locked by somebody else.
+            LockLostError: It is to give way under its lock, which is lost.
             InvalidNameError, InvalidOptionError, PayloadError: Nothing was sent.
         """
         policy = as_policy(if_exists)
@@ -102,13 +106,16 @@ class RunCreation:
             payload,
             started_body(workflow),
             offset=self.clock_offset_ms,
-            nonce=self.ids.suffix() if is_named else "",
-            policy=policy,
+            terms=Terms(self.ids.suffix() if is_named else "", policy, holder_for(self, run_id)),
             fields=_fields(facts),
         )
+        if self.compat and policy.replaces:
+            await name_steps(self.scripts, self.keys, run_id, self.resend_s)
         answer, resent = await self.scripts.insist(*call, patience_s=self.resend_s)
         if answer[0] == b"BUSY":
             raise LockNotAcquiredError(run_id, 0)
+        if answer[0] == b"LOCKLOST":
+            raise LockLostError(run_id)
         # A new id that exists after a lost reply is of the copy that was applied.
         is_ours = answer[0] == b"OK" or (resent and not is_named)
         if not is_ours and not (
@@ -131,8 +138,6 @@ class RunCreation:
 
     async def _is_same(self, run_id: str, workflow: str, payload: bytes) -> bool:
         """Tell whether the run was created for this workflow and input, sealed by whatever key."""
-        if not self.codec.seals:
-            return False
         stored = await self.scripts.fetch(
             "HMGET", self.keys.run(run_id), "workflow", "input", patience_s=self.resend_s
         )

@@ -6,6 +6,7 @@ from functools import partial
 
 from askel.errors import LockLostError, LockNotAcquiredError, RunActiveError
 from askel.names import check_run_id
+from askel.state.ids import IdSource
 from askel.state.keys import Keys
 from askel.state.locks.run_lock import holder_for
 from askel.state.pikku.reading import stray_keys
@@ -25,6 +26,7 @@ def delete_call(
     forced: bool = False,
     remember: bool = False,
     offset: int = 0,
+    nonce: str = "",
     strays: list[str] | None = None,
 ) -> ScriptCall:
     """Return the call of ``delete_run``: the script, its KEYS and its ARGV."""
@@ -38,7 +40,7 @@ def delete_call(
             keys.commands_default,
             *(strays or ()),
         ],
-        [holder, "1" if forced else "0", "1" if remember else "0", GROUP, offset, run_id],
+        [holder, "1" if forced else "0", "1" if remember else "0", GROUP, offset, run_id, nonce],
     )
 
 
@@ -48,6 +50,7 @@ class RunDeletion:
     keys: Keys
     connection: Connection
     scripts: Scripts
+    ids: IdSource
     compat: str | None = None
     clock_offset_ms: int
     resend_s: float
@@ -82,6 +85,7 @@ class RunDeletion:
             forced=force,
             remember=True,
             offset=self.clock_offset_ms,
+            nonce=self.ids.suffix(),
             strays=await self._stray_keys(run_id),
         )
         answer, resent = await self.scripts.insist(name, keys, args, patience_s=self.resend_s)

@@ -29,10 +29,13 @@ from askel.state.reads.records import fields_of, read_step
 from askel.state.store.connection import Connection
 from askel.state.store.scripts import Scripts
 from askel.state.writes.change_makers import ChangeMakers
-from askel.state.writes.changes import Change, Finish, Retry, inserted, pack, refused
+from askel.state.writes.changes import Change, Writer, inserted, pack, refused
 from askel.state.writes.mirror import MirrorTeller
+from askel.state.writes.repeats import as_recorded
 from askel.state.writes.telling import tell_changes
 from askel.state.writes.transaction import AppliedAtEnd, Transaction
+
+_DONE = frozenset({b"OK", b"ALREADY"})
 
 
 class RunWrites:
@@ -206,47 +209,35 @@ class RunWrites:
 
     async def _apply(self, run_id: str, changes: Sequence[Change]) -> tuple[int, list[Any]]:
         """Apply *changes*, all or none; return when (ms), and the script's answer to each."""
-        # One change is known again by the state it left; a list of them needs a name.
-        nonce = self.ids.suffix() if len(changes) > 1 else ""
-        call = pack(
-            self.keys,
-            run_id,
-            changes,
-            holder=holder_for(self, run_id),
-            offset=self.clock_offset_ms,
-            nonce=nonce,
-        )
-        answer, resent = await self.scripts.insist(*call, patience_s=self.resend_s)
+        by = Writer(holder_for(self, run_id), self.clock_offset_ms, self.ids.suffix())
+        fetch = partial(self.scripts.fetch, patience_s=self.resend_s)
+        resent = False
+        while True:
+            call = pack(self.keys, run_id, changes, by)
+            answer, again = await self.scripts.insist(*call, patience_s=self.resend_s)
+            resent = resent or again
+            if answer[0] in _DONE:
+                break
+            same = await as_recorded(fetch, self.codec, self.keys, run_id, changes, answer)
+            if same is None:
+                raise self._refusal(run_id, changes, answer, resent=resent)
+            changes = same
         at, answers = 0, answer[1:]
         if answer[0] == b"OK":
             at, answers = int(answer[2]), answer[3:]
             if answer[1]:
                 send_nudge(self.connection, self.keys, answer[1].decode(), run_id)
-        elif answer[0] != b"ALREADY" and not await self._is_repeated(run_id, changes, answer):
-            raise self._refusal(run_id, changes, answer, resent=resent and not nonce)
         if self.mirror.is_told:
             await tell_changes(self.mirror, self.codec, run_id, changes, from_ms(at), answers)
         return at, answers
-
-    async def _is_repeated(self, run_id: str, changes: Sequence[Change], answer: Answer) -> bool:
-        """Tell whether the outcome that is recorded is the one given, sealed by another key."""
-        (change, *others) = changes
-        if answer[0] != b"CONFLICT" or others or not isinstance(change, Finish):
-            return False
-        if not self.codec.seals:
-            return False
-        key = self.keys.step(run_id, change.step_name)
-        command = ("HGET", key, change.outcome)
-        stored = await self.scripts.fetch(*command, patience_s=self.resend_s)
-        return stored is not None and self.codec.is_same(stored, change.json)
 
     def _refusal(
         self, run_id: str, changes: Sequence[Change], answer: Answer, *, resent: bool
     ) -> Exception:
         error = refused(run_id, changes, answer)
-        if not resent or answer[0] in {b"LOCKLOST", b"NOTFOUND"} or isinstance(changes[0], Retry):
+        if not resent or answer[0] != b"TERMINAL":
             return error
-        # The copy whose reply was lost may have been applied before somebody else moved on.
+        # An ended run remembers no writes: the copy whose reply was lost may have been applied.
         unknown = UnknownOutcomeError(f"the reply was lost, and when asked again: {error}")
         unknown.__cause__ = error
         return unknown

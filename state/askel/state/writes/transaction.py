@@ -14,6 +14,9 @@ from askel.state.writes.changes import MAX_CHANGES, Change
 Apply: TypeAlias = Callable[[list[Change]], Awaitable[Any]]
 
 
+_OVER = "a transaction takes calls inside its block alone, and has one block: begin another"
+
+
 class QueuedStep(NamedTuple):
     """A step that a transaction is about to change: ``step_id`` is for its further calls."""
 
@@ -54,7 +57,7 @@ class Transaction:
         self._stem = f"{run_id}:"
         self._make = make
         self._changes: list[Change] = []
-        self._open = True
+        self._state = "new"
 
     def insert_step_state(
         self,
@@ -116,9 +119,15 @@ class Transaction:
         self._add(self._make.variable(name, value))
         return Queued()
 
+    def open(self) -> None:
+        """Take calls from now on; only once."""
+        if self._state != "new":
+            raise InvalidOptionError(_OVER)
+        self._state = "open"
+
     def close(self) -> list[Change]:
         """Take no more calls; return what was queued."""
-        self._open = False
+        self._state = "over"
         return self._changes
 
     def _of_step(self, step_id: str, change: Change) -> Queued:
@@ -130,9 +139,8 @@ class Transaction:
         return Queued(step_id)
 
     def _add(self, change: Change) -> None:
-        if not self._open:
-            msg = "the transaction is over: begin another"
-            raise InvalidOptionError(msg)
+        if self._state != "open":
+            raise InvalidOptionError(_OVER)
         if len(self._changes) == MAX_CHANGES:
             msg = f"a transaction takes at most {MAX_CHANGES} changes: begin another"
             raise InvalidOptionError(msg)
@@ -150,7 +158,12 @@ class AppliedAtEnd:
         self._apply = apply
 
     async def __aenter__(self) -> Transaction:
-        """Return the transaction."""
+        """Return the transaction.
+
+        Raises:
+            InvalidOptionError: The block was entered before.
+        """
+        self._transaction.open()
         return self._transaction
 
     async def __aexit__(

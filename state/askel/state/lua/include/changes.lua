@@ -28,7 +28,7 @@ end
 -- The step that the record at i is about, or why there is none.
 local function known(w, i)
   local s = step_at(w, i)
-  if not s[1] or (s[4] ~= ARGV[i + 2] and s.alias ~= ARGV[i + 2]) then return nil, 'NOTFOUND' end
+  if not s[1] or (s[4] ~= ARGV[i + 2] and not (s.aliases and s.aliases[ARGV[i + 2]])) then return nil, 'NOTFOUND' end
   return s
 end
 
@@ -41,14 +41,15 @@ function CHANGE.insert(w, i)
   local s, rpc = step_at(w, i), ARGV[i + 3]
   if s[1] then
     if (s[5] or '') ~= rpc then return 'CONFLICT' end
-    s.alias = ARGV[i + 2]
+    s.aliases = s.aliases or {}
+    s.aliases[ARGV[i + 2]] = true
     return 'ALREADY'
   end
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
   s[1], s[2], s[4], s[6] = 'pending', '1', ARGV[i + 2], ARGV[i + 4]
   local retries, delay, from = ARGV[i + 5], ARGV[i + 6], ARGV[i + 7]
   s[5], s[7], s[8], s[9] = rpc ~= '' and rpc, retries ~= '' and retries, delay ~= '' and delay, from ~= '' and from
-  w.names[#w.names + 1], w.touches = ARGV[i + 1], true
+  w.names[#w.names + 1] = ARGV[i + 1]
   moved(s.key, s[2], s[1])
   w.entries[#w.entries + 1] = step_entry(w.at, s.name, s[1], s[2])
 end

@@ -1,4 +1,16 @@
 -- A new run: hash, indexes, first history entry, event. Times are one and the same instant.
+-- Before: what is left of a run of this id that another program deleted. stems: see succeed.
+local function clear_place(keys, stems, run_id)
+  if redis.call('EXISTS', keys.history, stems[2] .. run_id, stems[4] .. run_id, stems[5] .. run_id) == 0 then return end
+  for _, name in ipairs(redis.call('LRANGE', stems[4] .. run_id, 0, -1)) do
+    forget_past(stems[6] .. run_id .. ':' .. name)
+    redis.call('UNLINK', stems[6] .. run_id .. ':' .. name)
+  end
+  local fence = redis.call('HGET', stems[2] .. run_id, 'fence')
+  for k = 2, 5 do redis.call('UNLINK', stems[k] .. run_id) end
+  if fence then redis.call('HSET', stems[2] .. run_id, 'fence', fence) end
+end
+
 local function create(keys, run_id, workflow, input, at, fields, body)
   redis.call('HSET', keys.run, 'id', run_id, 'workflow', workflow, 'status', 'running', 'input', input, 'createdAt', at, 'updatedAt', at, unpack(fields))
   index_new(keys.runs, run_id, workflow, 'running', at)

@@ -18,6 +18,6 @@ function CHANGE.set(w, i)
   w.state = KEYS[tonumber(ARGV[i])]
   if (w.vars[name] or redis.call('HGET', w.state, name)) == json then return 'ALREADY' end
   if TERMINAL[w.status] then return 'TERMINAL', w.status end
-  w.vars[name], w.touches = json, true
+  w.vars[name] = json
   add(w, '"t":"state","name":' .. cjson.encode(name) .. ',"value":' .. json)
 end

@@ -20,21 +20,28 @@ local function keep_steps(stems, run_id, former)
   end
 end
 
--- The fence goes on, and applied calls stay known: ids of commands, the entries that began or drove the
--- run, the nonce of the call that made it, who gave back its lock.
+-- What made or drove a generation before this one: entries and nonces, the last of them.
+local MADE = 1024                                        -- characters
+
+local function made_earlier(was, maker)
+  return maker ~= '' and was and string.find(was, ' ' .. maker .. ' ', 1, true)
+end
+
+-- The fence goes on, and applied calls stay known: what made or drove the run, who gave back its lock,
+-- and the ids of commands, those of one generation.
 local function keep_control(stem, run_id, former, nonce)
-  local flat, words = redis.call('HGETALL', stem .. run_id), nonce and { 'was:' .. nonce, '1' } or {}
-  for i = 1, #flat, 2 do
-    local name, value = flat[i], flat[i + 1]
-    if name == 'token' or name == 'start' then name, value = 'was:' .. value, '1' end
-    if name == 'fence' or name == 'released' or string.sub(name, 1, 3) == 'id:' or string.sub(name, 1, 4) == 'was:' then
-      words[#words + 1] = name
-      words[#words + 1] = value
-    end
-  end
+  local flat, was, makers = redis.call('HGETALL', stem .. run_id), ' ', { nonce or nil }
   keep(stem, run_id, former)
   redis.call('HDEL', stem .. former, 'token', 'owner')
-  if #words > 0 then redis.call('HSET', stem .. run_id, unpack(words)) end
+  for i = 1, #flat, 2 do
+    local name, value = flat[i], flat[i + 1]
+    if name == 'was' then was = value end
+    if name == 'token' or name == 'start' then makers[#makers + 1] = value end
+    if name == 'fence' or name == 'released' then redis.call('HSET', stem .. run_id, name, value) end
+    if string.sub(name, 1, 3) == 'id:' then redis.call('HSET', stem .. run_id, 'old:' .. string.sub(name, 4), '1') end
+  end
+  for _, maker in ipairs(makers) do was = was .. maker .. ' ' end
+  if #makers > 0 then redis.call('HSET', stem .. run_id, 'was', string.sub(was, -MADE)) end
 end
 
 -- What may take the place of a run with this status: its next generation, where the policy says so.
@@ -44,21 +51,26 @@ end
 
 -- Returns the fields of the new generation's hash, and what its first history entry says.
 local function succeed(keys, stems, run_id, status, workflow, at)
+  for _, name in ipairs(redis.call('LRANGE', stems[4] .. run_id, 0, -1)) do
+    redis.call('HLEN', stems[6] .. run_id .. ':' .. name)  -- refuses a key of another type before any write
+  end
   if not TERMINAL[status] then
     local seq = redis.call('RPUSH', keys.history, opened(at, '"t":"run","status":"cancelled","reason":"its next generation was asked for"'))
-    redis.call('HDEL', keys.run, 'error')                -- that of the status it leaves
     change(keys, run_id, status, 'cancelled', at, seq, {})
     status = 'cancelled'
   end
   local n, former = free_place(stems[1], run_id)
-  local r = redis.call('HMGET', keys.run, 'createdAt', 'updatedAt', 'nonce')
+  local r = redis.call('HMGET', keys.run, 'createdAt', 'updatedAt', 'nonce', 'changes')
+  -- First what a server without memory refuses: this begins something.
+  index_new(keys.runs, former, workflow, status, string.match(r[1] or '', '^%d+$') or at)
+  redis.call('ZADD', keys.runs .. ':ended:' .. workflow, string.match(r[2] or '', '^%d+$') or at, former)
   unindex(keys.runs, run_id, workflow)
   keep_steps(stems, run_id, former)
   keep_control(stems[2], run_id, former, r[3])
   for _, k in ipairs({ 3, 4, 5, 1 }) do keep(stems[k], run_id, former) end
-  redis.call('DEL', keys.lock)
+  if keys.lock then redis.call('DEL', keys.lock) end       -- but for that of whoever makes the generation
   redis.call('HSET', stems[1] .. former, 'id', former)
-  index_new(keys.runs, former, workflow, status, r[1] or at)
-  redis.call('ZADD', keys.runs .. ':ended:' .. workflow, r[2] or at, former)
-  return { 'generation', n + 1, 'previous', former }, ',"generation":' .. (n + 1) .. ',"previous":"' .. former .. '"'
+  local fields = { 'generation', n + 1, 'previous', former }
+  if r[4] then fields[5], fields[6] = 'changes', r[4] end   -- a late copy of a write to the former changes nothing
+  return fields, ',"generation":' .. (n + 1) .. ',"previous":"' .. former .. '"'
 end
