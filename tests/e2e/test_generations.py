@@ -5,6 +5,8 @@ from tests.apps.parts import app
 from tests.helpers.history_checker import check_all
 from tests.helpers.waiting import wait_until
 
+from askel import RedisWorkflowService
+
 
 async def start(deployment, if_exists, input=1, workflow="one_step", **fields):
     given = {"workflow": workflow, "input": input, "run_id": "r", **fields}
@@ -89,3 +91,70 @@ async def test_start_with_an_id_sent_again_begins_no_further_generation(deployme
             await deployment.until("r", "completed")
         await deployment.quiet(dead=0)
     assert await deployment.runs() == ["r"]
+
+
+async def test_commands_that_waited_are_not_applied_to_the_next_run_of_the_id(
+    deployment, redis_url, prefix
+):
+    """Sent to a run that was deleted, or gave way, before any worker read them."""
+    async with RedisWorkflowService(redis_url, key_prefix=prefix) as service:
+        for run_id in ("deleted", "replaced"):
+            await service.create_run("w", 1, run_id=run_id)
+            step = {"step_name": "s", "rpc_name": "echo", "data": "old"}
+            await deployment.send("step.execute", run_id=run_id, **step)
+            await deployment.send("run.signal", run_id=run_id, name="go")
+            await deployment.send("run.complete", run_id=run_id, output="old")
+            await deployment.send("run.cancel", run_id=run_id)
+        assert await service.delete_run("deleted", force=True)
+        await service.create_run("w", 2, run_id="deleted")
+        await service.create_run("w", 2, run_id="replaced", if_exists="terminate-existing")
+        async with deployment.worker(app):
+            await deployment.quiet(dead=0)
+        for run_id in ("deleted", "replaced"):
+            assert (await service.get_run(run_id)).status == "running"
+            assert [e.kind for e in await service.get_history_entries(run_id)] == ["run"]
+
+
+async def test_retry_of_a_queued_step_is_not_executed_for_the_next_run_of_the_id(
+    deployment, redis_url, prefix
+):
+    """Its timer was set for the run before."""
+    async with (
+        RedisWorkflowService(redis_url, key_prefix=prefix) as service,
+        deployment.worker(app) as worker,
+    ):
+        await service.create_run("w", run_id="r")
+        await deployment.send(
+            "step.execute",
+            run_id="r",
+            step_name="s",
+            rpc_name="broken",
+            data=1,
+            retries=3,
+            retry_delay="300ms",
+        )
+        await wait_until(lambda: deployment.client.zcard(f"{prefix}:timers"))
+        await service.delete_run("r", force=True)
+        await service.create_run("w", run_id="r")
+        await wait_until(lambda: worker.reached["after_fire"])
+        await deployment.quiet(dead=0)
+        assert await service.get_run_steps("r") == []
+
+
+async def test_timers_of_ended_deleted_and_former_runs_are_swept(deployment, redis_url, prefix):
+    """They would do nothing, and keep what was to be repeated until they are due."""
+    async with RedisWorkflowService(redis_url, key_prefix=prefix) as service:
+        async with deployment.worker(app) as worker:
+            for run_id in ("ended", "deleted", "replaced", "asleep"):
+                await deployment.send("run.start", workflow="rests", input="9d", run_id=run_id)
+
+            async def all_asleep():
+                return await deployment.client.zcard(f"{prefix}:timers") == 4
+
+            await wait_until(all_asleep)
+            await service.update_run_status("ended", "cancelled")
+            await service.delete_run("deleted", force=True)
+            await service.create_run("w", run_id="replaced", if_exists="terminate-existing")
+            await worker.worker._retention.run_once()
+        (left,) = await deployment.client.zrange(f"{prefix}:timers", 0, -1)
+        assert b"asleep" in left

@@ -97,7 +97,7 @@ PROTOCOL = [
             "stream": STREAM,
             "events": K.events,
             "runs": K.runs,
-            "stem...": K.stems(),
+            "stem...": K.generation_stems(),
         },
         {
             "group": "askeld",
@@ -216,7 +216,7 @@ PROTOCOL = [
             "events": K.events,
             "runs": K.runs,
             "stream": STREAM,
-            "stem...": K.stems(),
+            "stem...": K.generation_stems(),
         },
         {
             "offset": 11,

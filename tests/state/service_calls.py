@@ -273,7 +273,7 @@ SERVICE = [
             "events": K.events,
             "runs": K.runs,
             "stream": K.commands_default,
-            "stem...": K.stems(),
+            "stem...": K.generation_stems(),
         },
         {
             "offset": 11,

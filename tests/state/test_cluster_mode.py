@@ -24,20 +24,20 @@ def free_port():
 
 
 @pytest.fixture
-async def clustered(redis_server, tmp_path):
+async def clustered(server, tmp_path):
     """A cluster of one node that has all slots."""
     options = {"cluster-enabled": "yes", "appendonly": "no"}
     with EmbeddedServer(
-        tmp_path, binary=redis_server.binary, port=free_port(), options=options
-    ) as server:
-        client = redis.asyncio.Redis.from_url(server.url, protocol=2, retry=Retry(NoBackoff(), 0))
+        tmp_path, binary=server.binary, port=free_port(), options=options
+    ) as node:
+        client = redis.asyncio.Redis.from_url(node.url, protocol=2, retry=Retry(NoBackoff(), 0))
         await client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
 
         async def is_ready():
             return b"cluster_state:ok" in await client.execute_command("CLUSTER", "INFO")
 
         await wait_until(is_ready)
-        yield server.url, client
+        yield node.url, client
         await client.aclose()
 
 

@@ -48,6 +48,24 @@ async def test_late_copy_of_a_retry_begins_no_attempt(service, sent, redis, pref
 
 
 @pytest.mark.awaited_only
+async def test_late_copy_of_a_retry_is_known_to_its_step(service, sent, redis, prefix):
+    """When the run has forgotten it: many other writes came after it."""
+    await service.create_run("w", run_id="r")
+    step = await service.insert_step_state("r", "s", "f")
+    await service.set_step_error(step.step_id, ValueError("no"))
+    await service.create_retry_attempt(step.step_id)
+    copy = sent[-1]
+    for number in range(30):
+        await service.update_run_state("r", "v", number)
+    await service.set_step_error(step.step_id, ValueError("no"))
+    before = await snapshot(redis, prefix)
+
+    await again(service, copy)
+
+    assert await snapshot(redis, prefix) == before
+
+
+@pytest.mark.awaited_only
 @pytest.mark.parametrize("policy", ["after-terminal", "terminate-existing"])
 async def test_late_copy_of_a_creation_begins_no_generation(service, sent, redis, prefix, policy):
     sent.clear()

@@ -19,6 +19,7 @@ from askel import (
     SerializedError,
     WorkflowRun,
 )
+from askel.state import Recording, Scripts, connect, status_body
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
@@ -308,3 +309,35 @@ async def test_braces_around_the_prefix_are_part_of_every_key(redis_url, redis, 
     assert await redis.exists(f"{{{name}}}:run:r") == 1
     await redis.delete(*await redis.keys(f"{{{name}}}:*"))
     await service.close()
+
+
+@pytest.mark.parametrize("by", ["service", "command", "transaction"])
+async def test_error_of_a_status_goes_when_it_is_left(service, redis_url, keys, by):
+    await service.create_run("w", run_id="r")
+    await service.update_run_status("r", "suspended", error=SerializedError("waiting"))
+    if by == "service":
+        await service.update_run_status("r", "cancelled")
+    elif by == "transaction":
+        async with service.transaction("r") as tx:
+            tx.update_run_status("running")
+            tx.update_run_status("suspended")
+    else:
+        connection = connect(redis_url)
+        recording = Recording(Scripts(connection), keys, consumer="me")
+        await recording.settle(None, "r", RunStatus.CANCELLED, status_body("cancelled"))
+        await connection.close()
+    assert (await service.get_run("r")).error is None
+
+
+async def test_what_is_no_error_is_refused(service):
+    await service.create_run("w", run_id="r")
+    for wrong in ("text", {"message": "no"}, ValueError):
+        with pytest.raises(InvalidOptionError, match="an error is an exception"):
+            await service.update_run_status("r", "failed", error=wrong)
+
+
+async def test_hash_that_another_program_left_of_a_run_is_no_run(service, redis, keys):
+    await redis.hset(keys.run("r"), mapping={"status": "failed", "updatedAt": "1"})
+    assert await service.create_run("w", 1, run_id="r") == "r"
+    run = await service.get_run("r")
+    assert (run.status, run.input) == ("running", 1)

@@ -65,8 +65,13 @@ def delay_text(delay: Any) -> str:
 
 
 def serialized(error: BaseException | SerializedError) -> SerializedError:
-    """Return what is stored of *error*."""
-    return error if isinstance(error, SerializedError) else serialize_error(error)
+    """Return what is stored of *error*, or raise InvalidOptionError."""
+    if isinstance(error, SerializedError):
+        return error
+    if isinstance(error, BaseException):
+        return serialize_error(error)
+    msg = f"an error is an exception or a SerializedError, not a {type(error).__name__}"
+    raise InvalidOptionError(msg)
 
 
 # Ids as almost all are; any other is looked at part by part, for the message.
@@ -76,6 +81,9 @@ _PLAIN_LENGTH = 256
 
 def split_step_id(step_id: str) -> tuple[str, str]:
     """Return the run id and the step name of a step id ``run:name:suffix``."""
+    if not isinstance(step_id, str):
+        msg = f"a step id is text, not a {type(step_id).__name__}: pass the step_id of a StepState"
+        raise InvalidNameError(msg)
     if len(step_id) < _PLAIN_LENGTH and (match := _STEP_ID(step_id)) is not None:
         return match[1], match[2]
     run_id, _, rest = step_id.partition(":")

@@ -126,6 +126,10 @@ class Keys:
         """Index of the ended runs of one workflow, by the time of their end."""
         return f"{self.prefix}:runs:ended:{workflow}"
 
+    def generation_stems(self) -> list[str]:
+        """What the keys begin with that a run leaves to its next generation, or loses to it."""
+        return [*self.stems(), f"{self.prefix}:step-lock:"]
+
     def run_indexes(self, workflow: str) -> list[str]:
         """Every index that names runs of *workflow*."""
         statuses = [status.value for status in RunStatus]

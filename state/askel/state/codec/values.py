@@ -188,7 +188,9 @@ def _check_keys(item: dict[Any, Any]) -> Iterable[Any]:
 
 
 def _check_float(item: float | Decimal) -> Iterable[Any]:
-    if not math.isfinite(item):
+    # A signaling NaN raises where its finiteness is asked.
+    is_finite = item.is_finite() if isinstance(item, Decimal) else math.isfinite(item)
+    if not is_finite:
         raise PayloadError("NaN and infinity cannot be carried as JSON")
     return ()
 

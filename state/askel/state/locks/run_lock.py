@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -135,10 +135,11 @@ async def hold_run_lock(
                 failure = error
             tg.cancel_scope.cancel()
     finally:
-        _held.reset(reset)
         lock.mark_released()
         if not lock.lost:
             await _release(scripts, names, lock)
+        with suppress(ValueError):  # left in another context than it was entered in
+            _held.reset(reset)
     if failure is not None:
         raise failure
     if lock.lost:

@@ -55,6 +55,7 @@ if w.output then                                         -- it moved, be it to w
   for _, name in ipairs({ 'output', 'error' }) do
     if w[name] and w[name] ~= '' then fields[#fields + 1] = name fields[#fields + 1] = w[name] end
   end
+  if w.left and w.error == '' then redis.call('HDEL', run, 'error') end
   change({ run = run, events = w.events, runs = w.runs }, run_id, r[1], w.status, w.at, seq, fields)
 else
   redis.call('HSET', run, 'updatedAt', w.at, unpack(fields))

@@ -4,15 +4,15 @@
 -- KEYS run ctl history lock stream step steps commands
 -- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay born
 -- OK attempt retries retry_delay data born | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
---- include clock entry mirror terminal owner drive
+--- include clock entry mirror terminal owner drive since
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, consumer, entry, nonce, offset, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local name, step_id, rpc, data, retries, delay = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
-local r = redis.call('HMGET', run, 'status', 'createdAt')
+local r = redis.call('HMGET', run, 'status', 'createdAt', 'since')
 local status = r[1]
 if not pending(stream, group, entry, consumer) then return { 'LOST' } end
-if ARGV[13] ~= '' and r[2] ~= ARGV[13] then
+if (ARGV[13] ~= '' and r[2] ~= ARGV[13]) or sent_before(r[3], entry) then
   drop(stream, group, entry)                               -- for a run that had this id before
   return { 'GONE' }
 end

@@ -3,12 +3,17 @@
 -- KEYS run ctl history lock stream step commands timers retry_stream
 -- ARGV group entry nonce attempt offset run_id step_name status outcome json final delay_ms timer retry...
 -- OK owner | ALREADY | NOTFOUND | TERMINAL status | GONE | FENCED | BUSY pttl
---- include clock entry mirror terminal owner drive
+--- include clock entry mirror terminal owner drive since
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, nonce, attempt, offset, run_id, name = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local becomes, outcome, json, final, delay, timer = ARGV[8], ARGV[9], ARGV[10], ARGV[11] == '1', ARGV[12], ARGV[13]
 
-local status = redis.call('HGET', run, 'status')
+local r = redis.call('HMGET', run, 'status', 'since')
+local status = r[1]
+if nonce == '' and sent_before(r[2], entry) then
+  drop(stream, group, entry)                               -- for a run that had this id before
+  return { 'GONE' }
+end
 if nonce == '' and not status then return { 'NOTFOUND' } end   -- a command, not an attempt of ours
 if nonce == '' and TERMINAL[status] then return { 'TERMINAL', status } end
 if not status or TERMINAL[status] then

@@ -9,7 +9,8 @@ local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local offset, run_id, workflow, input, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, group, entry, body, nonce, policy, holder = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
-local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'nonce')
+local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'nonce', 'id')
+if not r[5] then r[1] = false end                       -- what a late write of another program left is no run
 local x = redis.call('HMGET', ctl, 'owner', 'was')
 local given_up = r[1] and gives_way(policy, r[1])
 if r[1] then
@@ -34,9 +35,11 @@ if entry ~= '' and drop(KEYS[7], group, entry) == 0 then return { 'GONE' } end
 local keys = { run = run, runs = KEYS[6], history = history, events = KEYS[5], lock = holder == '' and lock }
 local at = clock(offset)
 local fields, more, stems = {}, '', { unpack(KEYS, 8) }
+local anew = given_up or redis.call('ZSCORE', KEYS[6] .. ':deleted', run_id)
 if not r[1] then clear_place(keys, stems, run_id) end
 if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end
 for k = 13, #ARGV do fields[#fields + 1] = ARGV[k] end
+if anew then fields[#fields + 1] = 'since' fields[#fields + 1] = clock('0') end
 if nonce ~= '' then fields[#fields + 1] = 'nonce' fields[#fields + 1] = nonce end
 create(keys, run_id, workflow, input, at, fields, body .. more)
 if owner ~= '' then

@@ -3,14 +3,15 @@
 -- KEYS run ctl history lock stream commands step
 -- ARGV group entry offset run_id command_id kind step_name attempt body born
 -- OK owner | STALE | DUP | NOTFOUND | TERMINAL status | GONE | BUSY pttl
---- include clock entry mirror terminal owner drive
+--- include clock entry mirror terminal owner drive since
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[7]
 local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local kind, name, attempt, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
-local r = redis.call('HMGET', run, 'status', 'createdAt')
+local r = redis.call('HMGET', run, 'status', 'createdAt', 'since')
 local status = r[1]
-if (kind == 'timer' and (not status or TERMINAL[status])) or (ARGV[10] ~= '' and r[2] ~= ARGV[10]) then
+if (kind == 'timer' and (not status or TERMINAL[status])) or (ARGV[10] ~= '' and r[2] ~= ARGV[10])
+    or sent_before(r[3], entry) then
   drop(stream, group, entry)                               -- nobody waits for it any more
   return { 'STALE' }
 end

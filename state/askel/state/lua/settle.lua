@@ -3,13 +3,18 @@
 -- KEYS run ctl history lock stream commands events runs
 -- ARGV group entry offset run_id command_id allowed target outcome json body
 -- OK owner | ALREADY | ILLEGAL status | DUP | NOTFOUND | GONE | BUSY pttl
---- include clock entry terminal owner drive index change
+--- include clock entry terminal owner drive index change since
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, entry, offset, run_id, command_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local allowed, target, outcome, json, body = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
 
-local status = redis.call('HGET', run, 'status')
+local r = redis.call('HMGET', run, 'status', 'since')
+local status = r[1]
 if not status then return { 'NOTFOUND' } end
+if sent_before(r[2], entry) then
+  drop(stream, group, entry)                               -- for a run that had this id before
+  return { 'GONE' }
+end
 local ids = command_id ~= '' and redis.call('HMGET', ctl, 'id:' .. command_id, 'old:' .. command_id)
 if ids and (ids[1] or ids[2]) then
   return { (entry == '' or drop(stream, group, entry) == 1) and 'DUP' or 'GONE' }

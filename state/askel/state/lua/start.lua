@@ -9,7 +9,8 @@ local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], 
 local offset, run_id, workflow, input, body, policy = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
 
 local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was')
-local r = redis.call('HMGET', run, 'status', 'workflow', 'input')
+local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'id')
+if not r[4] then r[1] = false end                       -- what a late write of another program left is no run
 if not pending(stream, group, entry, consumer) then return { 'LOST' } end
 local others = r[1] and x[1] ~= entry
 local given_up = others and gives_way(policy, r[1])
@@ -33,8 +34,11 @@ redis.call('LLEN', history)                             -- refuses a key of anot
 local keys = { run = run, ctl = ctl, runs = KEYS[7], history = history, events = KEYS[6], lock = lock }
 if not r[1] or given_up then
   local at, fields, more, stems = clock(offset), {}, '', { unpack(KEYS, 8) }
+  local anew = given_up or redis.call('ZSCORE', KEYS[7] .. ':deleted', run_id)
   if not r[1] then clear_place(keys, stems, run_id) end
   if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end
+  -- The entry that makes the run is no older than the run.
+  if anew then fields[#fields + 1] = 'since' fields[#fields + 1] = string.match(entry, '^%d+') end
   create(keys, run_id, workflow, input, at, fields, body .. more)
   redis.call('HSET', ctl, 'token', entry, 'start', entry, 'turn', 0)
   if given_up then x = {} end

@@ -36,7 +36,7 @@ class Activations(ProtocolCaller):
                 entry.stream,
                 k.events,
                 k.runs,
-                *k.stems(),
+                *k.generation_stems(),
             ],
             [
                 GROUP,

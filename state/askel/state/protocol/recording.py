@@ -259,7 +259,7 @@ def create_call(
             keys.events,
             keys.runs,
             entry.stream if entry else keys.commands_default,
-            *keys.stems(),
+            *keys.generation_stems(),
         ],
         [
             offset,

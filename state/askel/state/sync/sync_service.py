@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
@@ -10,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
+from askel.errors import InvalidOptionError
 from askel.state.keys import Keys
 from askel.state.service import RedisWorkflowService
 from askel.state.sync.loop_thread import BlockingBlock, LoopThread
@@ -185,12 +187,12 @@ class SyncRedisWorkflowService:
     def with_run_lock(self, run_id: str, fn: Callable[[], T]) -> T:
         """Call ``fn()`` under the run's lock and return its result; see ``run_lock``."""
         with self.run_lock(run_id):
-            return fn()
+            return _plain(fn())
 
     def with_step_lock(self, run_id: str, step_name: str, fn: Callable[[], T]) -> T:
         """Call ``fn()`` under the step's lock and return its result; see ``step_lock``."""
         with self.step_lock(run_id, step_name):
-            return fn()
+            return _plain(fn())
 
     def _here(self) -> _Worker:
         """Return the worker of this process."""
@@ -207,3 +209,12 @@ def _close(workers: dict[int, _Worker]) -> None:
     """End the thread of this process, when nobody has the service any more or Python ends."""
     if (worker := workers.get(os.getpid())) is not None:
         worker.thread.close()
+
+
+def _plain(result: T) -> T:
+    """Return *result*, unless it is work that is yet to be awaited: the lock would be gone then."""
+    if inspect.iscoroutine(result):
+        result.close()
+        msg = "fn must be a plain function here: the async service awaits coroutines"
+        raise InvalidOptionError(msg)
+    return result

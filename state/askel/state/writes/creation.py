@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from askel.errors import InvalidOptionError, LockLostError, LockNotAcquiredError, RunExistsError
+from askel.errors import (
+    InvalidNameError,
+    InvalidOptionError,
+    LockLostError,
+    LockNotAcquiredError,
+    RunExistsError,
+)
 from askel.names import check_name, check_run_id
 from askel.state.arguments import as_policy
 from askel.state.codec import PLAIN, Codec
@@ -18,7 +24,7 @@ from askel.state.reads.history import started_body
 from askel.state.store.scripts import Scripts
 from askel.state.writes.mirror import MirrorTeller
 
-_MOST_GENERATIONS = 999_999
+_LONGEST_ID = 120
 
 
 class RunCreation:
@@ -132,9 +138,12 @@ class RunCreation:
             return run_id_of_command(check_name(key, "idempotency key"))
         if run_id is None:
             return self.ids.run_id()
-        if policy.replaces:  # the id must leave room for the names of former generations
-            check_run_id(f"{run_id}.g{_MOST_GENERATIONS}")
-        return check_run_id(run_id)
+        check_run_id(run_id)
+        if policy.replaces and len(run_id) > _LONGEST_ID:
+            msg = f"a run id of {len(run_id)} characters leaves no room for the names of former "
+            msg += f"generations, {{id}}.g1 and so on: use at most {_LONGEST_ID}"
+            raise InvalidNameError(msg)
+        return run_id
 
     async def _is_same(self, run_id: str, workflow: str, payload: bytes) -> bool:
         """Tell whether the run was created for this workflow and input, sealed by whatever key."""

@@ -117,6 +117,8 @@ class RunWrites:
         change = self._make.insert(run_id, step_name, rpc_name, data, step_options, from_step_name)
         at, (answer,) = await self._apply(run_id, [change])
         if isinstance(answer, list):
+            if not answer:  # a late copy, of an insertion into a run that gave way since
+                raise StepNotFoundError(run_id, step_name)
             return read_step(step_name, fields_of(answer), self.codec)
         return inserted(change, from_ms(at), self.codec.decode)
 

@@ -1,13 +1,14 @@
 -- A new run: hash, indexes, first history entry, event. Times are one and the same instant.
 -- Before: what is left of a run of this id that another program deleted. stems: see succeed.
 local function clear_place(keys, stems, run_id)
-  if redis.call('EXISTS', keys.history, stems[2] .. run_id, stems[4] .. run_id, stems[5] .. run_id) == 0 then return end
+  local left = redis.call('EXISTS', keys.run, keys.history, stems[2] .. run_id, stems[4] .. run_id, stems[5] .. run_id)
+  if left == 0 then return end
   for _, name in ipairs(redis.call('LRANGE', stems[4] .. run_id, 0, -1)) do
     forget_past(stems[6] .. run_id .. ':' .. name)
     redis.call('UNLINK', stems[6] .. run_id .. ':' .. name)
   end
   local fence = redis.call('HGET', stems[2] .. run_id, 'fence')
-  for k = 2, 5 do redis.call('UNLINK', stems[k] .. run_id) end
+  for k = 1, 5 do redis.call('UNLINK', stems[k] .. run_id) end
   if fence then redis.call('HSET', stems[2] .. run_id, 'fence', fence) end
 end
 

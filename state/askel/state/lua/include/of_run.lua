@@ -8,6 +8,7 @@ function CHANGE.status(w, i)
   end
   if not string.find(allowed, ',' .. w.status .. ',', 1, true) then return 'ILLEGAL', w.status end
   w.events, w.runs = KEYS[tonumber(ARGV[i])], KEYS[tonumber(ARGV[i + 1])]
+  w.left = w.left or w.status ~= 'running'
   w.status, w.output, w.error, w.wakes, w.ends = target, output, err, true, TERMINAL[target]
   add(w, '"t":"run","status":"' .. target .. '"' .. (output ~= '' and ',"output":' .. output or '')
     .. (err ~= '' and ',"error":' .. err or ''))

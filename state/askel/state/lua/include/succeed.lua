@@ -1,5 +1,5 @@
 -- Gives a run's place to its next generation: the run so far goes on, ended, under {run_id}.g{n}.
--- stems: what the keys of runs begin with: run ctl history steps run-state step. Empty without a policy.
+-- stems: what the keys of runs begin with: run ctl history steps run-state step step-lock.
 local function keep(stem, from, to)
   if redis.call('EXISTS', stem .. from) == 1 then redis.call('RENAME', stem .. from, stem .. to) end
 end
@@ -13,6 +13,7 @@ end
 local function keep_steps(stems, run_id, former)
   for _, name in ipairs(redis.call('LRANGE', stems[4] .. run_id, 0, -1)) do
     local step = stems[6] .. former .. ':' .. name
+    redis.call('DEL', stems[7] .. run_id .. ':' .. name)
     keep(stems[6], run_id .. ':' .. name, former .. ':' .. name)
     local id = redis.call('HGET', step, 'stepId') or ''
     redis.call('HSET', step, 'stepId', former .. ':' .. name .. ':' .. (string.match(id, '.*:(.*)') or ''))
