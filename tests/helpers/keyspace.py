@@ -69,4 +69,4 @@ def _timeless(name: str, value: Any) -> Any:
     return value
 
 
-_TIMES = {"createdAt", "updatedAt", "at"}
+_TIMES = {"createdAt", "updatedAt", "since", "at"}

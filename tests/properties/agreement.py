@@ -52,9 +52,11 @@ def _told(name: str, value: Any) -> Any:
     if name.startswith("step:"):
         own = {k: v for k, v in value.items() if k != "nonce"}
         return own | ({"nonces": value["nonce"].decode().split()} if "nonce" in value else {})
-    if name.startswith("run:") and "changes" in value:
-        text = value["changes"].decode()
-        return value | {"changes": [text[i : i + 8] for i in range(0, len(text), 8)]}
+    if name.startswith("run:"):
+        own = value | ({"since": b"then"} if "since" in value else {})
+        text = value.get("changes", b"").decode()
+        writes = {"changes": [text[i : i + 8] for i in range(0, len(text), 8)]}
+        return own | writes if text else own
     return value
 
 
@@ -101,6 +103,8 @@ def _run_hash(run: Run, times: list[int]) -> dict[str, Any]:
         "createdAt": _at(times, 0),
         "updatedAt": _at(times, run.touched),
     }
+    if run.is_anew:
+        fields["since"] = b"then"
     if run.nonce:
         fields["nonce"] = run.nonce.encode()
     if run.previous is not None:

@@ -76,8 +76,9 @@ class Deeds:
         return self.call("create_run", run, args, **options)
 
     def deletion(self) -> Call:
-        run = self.dice.choice([*RUNS, self.some_run(), KEY_RUN])
-        return self.call("delete_run", run, force=self.dice.random() < 0.4)
+        ended = [run.run_id for run in self.model.runs.values() if run.status in TERMINAL]
+        run = self.dice.choice([*RUNS, self.some_run(), KEY_RUN, *ended])
+        return self.call("delete_run", run, force=self.dice.random() < 0.3)
 
     def insertion(self, run: str, name: str) -> Call:
         value, retries = self.dice.choice(VALUES), self.dice.choice([None, 0, 1, 2, 2])

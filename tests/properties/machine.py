@@ -31,9 +31,10 @@ class ServiceMachine(RuleBasedStateMachine):
 
     open: Callable[[AsyncExitStack], Any]
     """Makes two services, a client to look with, the prefix, and what arms a fault."""
+    salt: str
+    """Makes the dice of each server fall otherwise."""
     counts: Counter[str]
     """What happened how often."""
-    shrinks: bool
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,17 +69,16 @@ class ServiceMachine(RuleBasedStateMachine):
     async def _begin(self) -> None:
         for run in RUNS:
             await self._make(self.deeds.call("create_run", run, ("w", 1)))
-            await self._insert_steps(run)
+            await self._furnish(run)
 
     @rule(seed=st.integers(0, 2**64 - 1))
     def step(self, seed: int) -> None:
         self.number += 1
-        self.dice.seed(
-            f"{seed} {self.number}"
-        )  # numbers of Hypothesis are often the same small ones
+        # Numbers of Hypothesis are often the same small ones.
+        self.dice.seed(f"{self.salt} {seed} {self.number}")
         deeds = {
             self._change: 40, self._steps_go_on: 12, self._transaction: 16, self._create: 8,
-            self._delete: 4, self._at_once: 10, self._late_copy: 12, self._lock: 6,
+            self._delete: 7, self._at_once: 10, self._late_copy: 12, self._lock: 6,
             self._unlock: 4, self._lock_expires: 1, self._scripts_are_forgotten: 1,
         }  # fmt: skip
         (deed,) = self.dice.choices(list(deeds), list(deeds.values()))
@@ -121,11 +121,12 @@ class ServiceMachine(RuleBasedStateMachine):
         await self._make(call, self.dice.randrange(2), self._fault())
         made = self.model.runs.get(call.run_id)
         if made is not None and not made.steps and made.status not in TERMINAL:
-            await self._insert_steps(call.run_id)
+            await self._furnish(call.run_id)
 
-    async def _insert_steps(self, run: str) -> None:
+    async def _furnish(self, run: str) -> None:
         for name in STEPS:
             await self._make(self.deeds.insertion(run, name))
+        await self._make(self.deeds.change(run, "update_run_state"))
 
     async def _delete(self) -> None:
         await self._make(self.deeds.deletion(), self.dice.randrange(2), self._fault())
@@ -155,6 +156,8 @@ class ServiceMachine(RuleBasedStateMachine):
 
     async def _lock(self) -> None:
         client, run_id = self.dice.choice(self.clients), self.deeds.some_run()
+        if self.dice.random() < 0.5:
+            run_id = self.dice.choice([*self.model.runs, "nobody"])
         if run_id in client.locks:
             return
         fault, drawn = self._fault(), self.deeds.new_id()

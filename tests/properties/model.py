@@ -105,6 +105,8 @@ class Run:
     fence: int = 0
     released: list[str] = field(default_factory=list)
     lock: str | None = None
+    is_anew: bool = False
+    """Whether another run had the id before."""
     made_by: list[str] = field(default_factory=list)
     """The calls that made the generations before."""
 
@@ -185,6 +187,7 @@ class Model:
         elif (f"{run_id}:{nonce}" if nonce else run_id) in self.deleted:
             return run_id
         new = Run(run_id, workflow, value, nonce)
+        new.is_anew = old is not None or run_id in self.deleted
         if old is not None:
             self._succeed(old, new)
         new.tell(

@@ -25,9 +25,10 @@ FACTOR = int(os.environ.get("ASKEL_TORTURE_STATE", "1"))
 STEPS = 50
 
 
-def explore(open_, examples):
+def explore(open_, examples, salt):
     """Run the machine; return what happened how often."""
-    machine = type("Machine", (ServiceMachine,), {"open": open_, "counts": Counter()})
+    parts = {"open": open_, "counts": Counter(), "salt": salt}
+    machine = type("Machine", (ServiceMachine,), parts)
     phases = (Phase.generate,) if FACTOR == 1 else (Phase.generate, Phase.shrink)
     run_state_machine_as_test(
         machine,
@@ -144,7 +145,7 @@ MUST = {
 
 
 def test_on_every_server(redis_server):
-    counts = explore(on_server(redis_server), 9)
+    counts = explore(on_server(redis_server), 9, redis_server.id)
     with sync_client(redis_server.url) as client:
         delete_all(client)
 
@@ -153,7 +154,7 @@ def test_on_every_server(redis_server):
 
 
 def test_on_a_fake():
-    counts = explore(on_a_fake(), 4)
+    counts = explore(on_a_fake(), 4, "fake")
 
     assert counts["steps"] > 100
     assert {"lose_next_reply", "late copy", "at once", "transaction done"} <= set(counts)

@@ -331,9 +331,11 @@ async def test_error_of_a_status_goes_when_it_is_left(service, redis_url, keys, 
 
 async def test_what_is_no_error_is_refused(service):
     await service.create_run("w", run_id="r")
-    for wrong in ("text", {"message": "no"}, ValueError):
+    for wrong in ("", {"message": "no"}, ValueError):
         with pytest.raises(InvalidOptionError, match="an error is an exception"):
             await service.update_run_status("r", "failed", error=wrong)
+    await service.update_run_status("r", "failed", error="a text is its message")
+    assert (await service.get_run("r")).error == SerializedError("a text is its message")
 
 
 async def test_hash_that_another_program_left_of_a_run_is_no_run(service, redis, keys):

@@ -18,7 +18,7 @@ from askel.errors import (
     StepNotFoundError,
 )
 from askel.names import check_name, check_run_id
-from askel.state.codec import serialize_error
+from askel.state.codec import MAX_ERROR_TEXT, serialize_error
 from askel.state.models import IfExists, RunStatus, SerializedError, StepOptions, StepStatus
 from askel.state.protocol.turns import Answer
 
@@ -64,13 +64,15 @@ def delay_text(delay: Any) -> str:
     return "exponential" if delay == "exponential" else duration_text(duration_ms(delay))
 
 
-def serialized(error: BaseException | SerializedError) -> SerializedError:
-    """Return what is stored of *error*, or raise InvalidOptionError."""
+def serialized(error: BaseException | SerializedError | str) -> SerializedError:
+    """Return what is stored of *error*, a text being its message, or raise InvalidOptionError."""
     if isinstance(error, SerializedError):
         return error
     if isinstance(error, BaseException):
         return serialize_error(error)
-    msg = f"an error is an exception or a SerializedError, not a {type(error).__name__}"
+    if isinstance(error, str) and error:
+        return SerializedError(error[:MAX_ERROR_TEXT])
+    msg = f"an error is an exception, a SerializedError or a text, not a {type(error).__name__}"
     raise InvalidOptionError(msg)
 
 

@@ -53,7 +53,7 @@ class ChangeMakers:
         _, name = split_step_id(step_id)
         return Finish(name, step_id, StepStatus.SUCCEEDED, self._codec.encode(result))
 
-    def error(self, step_id: str, error: BaseException | SerializedError) -> Finish:
+    def error(self, step_id: str, error: BaseException | SerializedError | str) -> Finish:
         """Return the failure of a step."""
         _, name = split_step_id(step_id)
         return Finish(name, step_id, StepStatus.FAILED, self._codec.encode(serialized(error)))

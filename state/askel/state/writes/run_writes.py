@@ -64,7 +64,11 @@ class RunWrites:
         return AppliedAtEnd(transaction, partial(self._apply, run_id))
 
     async def update_run_status(
-        self, run_id: str, status: RunStatus | str, output: Any = UNSET, error: Any = None
+        self,
+        run_id: str,
+        status: RunStatus | str,
+        output: Any = UNSET,
+        error: BaseException | SerializedError | str | None = None,
     ) -> None:
         """Move the run to *status*. The same move with the same outcome changes nothing.
 
@@ -160,7 +164,9 @@ class RunWrites:
         """
         await self._apply_to_step(step_id, self._make.result(step_id, result))
 
-    async def set_step_error(self, step_id: str, error: BaseException | SerializedError) -> None:
+    async def set_step_error(
+        self, step_id: str, error: BaseException | SerializedError | str
+    ) -> None:
         """Record the failure of a step's attempt. The same error again changes nothing.
 
         Raises:

@@ -89,7 +89,7 @@ class Transaction:
         """Record the result of a step."""
         return self._of_step(step_id, self._make.result(step_id, result))
 
-    def set_step_error(self, step_id: str, error: BaseException | SerializedError) -> Queued:
+    def set_step_error(self, step_id: str, error: BaseException | SerializedError | str) -> Queued:
         """Record the failure of a step's attempt."""
         return self._of_step(step_id, self._make.error(step_id, error))
 
@@ -108,7 +108,10 @@ class Transaction:
         return self._of_step(step_id, self._make.child(step_id, child_run_id))
 
     def update_run_status(
-        self, status: RunStatus | str, output: Any = UNSET, error: Any = None
+        self,
+        status: RunStatus | str,
+        output: Any = UNSET,
+        error: BaseException | SerializedError | str | None = None,
     ) -> Queued:
         """Move the run to *status*."""
         self._add(self._make.status(status, output, error))
