@@ -26,6 +26,7 @@
     ├── StoreError                   Redis, or the way to it
     │   ├── DamagedRecordError       a record there cannot be read: mend or delete it
     │   ├── StoreUnavailableError    nothing was sent: try again
+    │   │   └── ServiceClosedError   the program closed it before: do not, or open another
     │   ├── UnknownOutcomeError      it may have been applied: send the same call again
     │   ├── StoreUnsafeError         this server would lose data: change its configuration
     │   └── StoreReplyError          Redis answered with an error
@@ -67,6 +68,7 @@ __all__ = [
     "RunNotFoundError",
     "ScriptMissingError",
     "SealedPayloadError",
+    "ServiceClosedError",
     "StepConflictError",
     "StepFailedError",
     "StepNotFoundError",
@@ -175,9 +177,11 @@ class ConflictError(AskelError):
 class RunExistsError(ConflictError):
     """A run with this id exists already."""
 
-    def __init__(self, run_id: str) -> None:
-        """Name the run that exists."""
-        super().__init__(f"run {run_id!r} exists already; choose another run_id or if_exists")
+    def __init__(
+        self, run_id: str, why: str = "exists already; choose another run_id or if_exists"
+    ) -> None:
+        """Name the run that exists, and why it is in the way."""
+        super().__init__(f"run {run_id!r} {why}")
         self.run_id = run_id
 
 
@@ -288,11 +292,19 @@ class StoreUnavailableError(StoreError):
     """Redis cannot be reached. The command was not sent."""
 
 
+class ServiceClosedError(StoreUnavailableError):
+    """The program has closed the service or client that it calls. The command was not sent."""
+
+
 class UnknownOutcomeError(StoreError):
     """The connection broke after the command was sent: it may or may not have been applied.
 
     Every script of askel may be sent again with the same content until it gets an answer.
     """
+
+    def __init__(self, why: str) -> None:
+        """Say what broke, and what to do."""
+        super().__init__(f"{why} (it may have been applied: make the same call again)")
 
 
 class StoreUnsafeError(StoreError):

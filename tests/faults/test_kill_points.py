@@ -47,7 +47,7 @@ OF_OTHERS = {
     *("acquire_lock", "release_lock", "renew_lock", "renew", "forget_consumer", "adopt"),
     *("read_run", "read_steps", "upsert_version", "move_version"),
     *("list_runs", "set_retention", "index_runs", "index_steps", "prune_workflows", "erase_orphan"),
-    *("apply", "insert_step", "move_step", "finish_step"),
+    *("prune_timers", "apply", "insert_step", "move_step", "finish_step"),
 }
 CLAIMS_SOON = ("--lease", "100ms", "--claim-idle", "150ms")
 #: The second worker finds what the first one left soon after its death.

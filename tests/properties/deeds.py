@@ -76,8 +76,10 @@ class Deeds:
         return self.call("create_run", run, args, **options)
 
     def deletion(self) -> Call:
-        ended = [run.run_id for run in self.model.runs.values() if run.status in TERMINAL]
-        run = self.dice.choice([*RUNS, self.some_run(), KEY_RUN, *ended])
+        ended = [run for run in self.model.runs.values() if run.status in TERMINAL]
+        locked = [run.run_id for run in ended if run.lock is not None]
+        names = [*RUNS, self.some_run(), KEY_RUN, *(run.run_id for run in ended)]
+        run = self.dice.choice(locked if locked and self.dice.random() < 0.5 else names)
         return self.call("delete_run", run, force=self.dice.random() < 0.3)
 
     def insertion(self, run: str, name: str) -> Call:
@@ -119,7 +121,7 @@ class Deeds:
                 rpc_name = dice.choice(["f", "f", "f", "g"])
                 return name, rpc_name, dice.choice(VALUES), dice.choice([None, 0, 1, 2, 2])
             case "update_run_status":
-                return self._status()
+                return self._status(run)
             case "update_run_state":
                 return dice.choice(["v", "w:é"]), dice.choice(VALUES)
             case "set_step_result":
@@ -133,9 +135,11 @@ class Deeds:
             case _:
                 return name, self._step_id(run, name)
 
-    def _status(self) -> tuple[str, Any, Any]:
-        dice = self.dice
+    def _status(self, run: str) -> tuple[str, Any, Any]:
+        dice, current = self.dice, self.model.runs.get(run)
         status = dice.choice([*["running", "suspended"] * 3, "stalled", *sorted(TERMINAL)])
+        if current is not None and current.status == "stalled" and dice.random() < 0.4:
+            status = "completed"  # which it must not become
         if status == "completed":
             return status, dice.choice([*VALUES, None]), None
         error = None if status == "running" else dice.choice([None, *ERRORS])

@@ -78,8 +78,8 @@ class ServiceMachine(RuleBasedStateMachine):
         self.dice.seed(f"{self.salt} {seed} {self.number}")
         deeds = {
             self._change: 40, self._steps_go_on: 12, self._transaction: 16, self._create: 8,
-            self._delete: 7, self._at_once: 10, self._late_copy: 12, self._lock: 6,
-            self._unlock: 4, self._lock_expires: 1, self._scripts_are_forgotten: 1,
+            self._delete: 7, self._at_once: 10, self._late_copy: 12, self._lock: 10,
+            self._unlock: 6, self._lock_expires: 4, self._scripts_are_forgotten: 1,
         }  # fmt: skip
         (deed,) = self.dice.choices(list(deeds), list(deeds.values()))
         self.runner.run(self._step(deed))

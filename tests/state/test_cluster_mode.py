@@ -27,9 +27,7 @@ def free_port():
 async def clustered(server, tmp_path):
     """A cluster of one node that has all slots."""
     options = {"cluster-enabled": "yes", "appendonly": "no"}
-    with EmbeddedServer(
-        tmp_path, binary=server.binary, port=free_port(), options=options
-    ) as node:
+    with EmbeddedServer(tmp_path, binary=server.binary, port=free_port(), options=options) as node:
         client = redis.asyncio.Redis.from_url(node.url, protocol=2, retry=Retry(NoBackoff(), 0))
         await client.execute_command("CLUSTER", "ADDSLOTS", *range(16_384))
 

@@ -116,7 +116,7 @@ async def test_unknown_options_are_refused_at_once(given):
         ({"ssl_ca_certs": "/x"}, "ssl_ca_certs is given without ssl=True: nothing would be encr"),
         ({"server_hostname": "x"}, "server_hostname is for TLS"),
         ("redis://h:1?server_hostname=x", "server_hostname is for TLS"),
-        ("redis://h:1?ssl_cert_reqs=none", "no option ssl_cert_reqs"),
+        ("redis://h:1?ssl_cert_reqs=none", "ssl_cert_reqs is for connections with TLS"),
         ("rediss://h:1?ssl_cert_reqs=perhaps", "not understood"),
         ({"redis_connect_func": print}, "redis_connect_func cannot be honoured"),
         ({"password": "x", "password_file": "/x"}, "password_file stands beside another password"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 
@@ -74,6 +75,10 @@ def _next_page(options: argparse.Namespace, cursor: str) -> str:
     for name in ("status", "workflow"):
         if value := getattr(options, name):
             words += [f"--{name}", value]
+    if options.prefix != (os.environ.get("ASKEL_PREFIX") or "workflows"):
+        words += ["--prefix", options.prefix]
+    if options.redis:  # a password in it is not repeated
+        words += ["--redis", options.redis if "@" not in options.redis else "URL"]
     if options.limit != _PAGE:
         words += ["--limit", str(options.limit)]
     return shlex.join([*words, "--cursor", cursor])

@@ -46,7 +46,12 @@ def as_policy(policy: str) -> IfExists:
 def as_options(options: StepOptions | Mapping[str, Any] | None) -> StepOptions:
     """Return *options* as StepOptions, or raise InvalidOptionError."""
     try:
-        result = msgspec.convert(options or {}, StepOptions, from_attributes=True)
+        given = (
+            msgspec.to_builtins(options, enc_hook=str)
+            if isinstance(options, StepOptions)
+            else options
+        )
+        result = msgspec.convert(given or {}, StepOptions)
     except msgspec.ValidationError as error:
         msg = f"step options: {error}"
         raise InvalidOptionError(msg) from error

@@ -77,11 +77,18 @@ class RedisWorkflowService(
             clock_offset_ms: Moves the server's clock as this service sees it; for tests.
 
         Raises:
-            InvalidOptionError: *connection* or *compat* is not understood, or *queue* is no queue.
+            InvalidOptionError: *connection*, *compat* or *resend_s* is not understood, or *queue*,
+                *codec* or *mirror* is no such thing.
             InvalidNameError: The prefix is not allowed.
         """
         if isinstance(queue, str):
             msg = f"queue must be a StreamQueue or None; did you mean key_prefix={queue!r}?"
+            raise InvalidOptionError(msg)
+        if codec is not None and not isinstance(codec, Codec):
+            msg = f"codec must be a Codec, not a {type(codec).__name__}: give Codec([Zstd(), …])"
+            raise InvalidOptionError(msg)
+        if not isinstance(resend_s, int | float) or resend_s < 0:
+            msg = f"resend_s={resend_s!r}: give seconds as a number, 0 or more"
             raise InvalidOptionError(msg)
         self.keys = Keys(key_prefix)
         self.queue = queue

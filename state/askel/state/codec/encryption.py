@@ -45,6 +45,8 @@ class AesGcm:
             InvalidOptionError: A key is not understood, *current* is none of them, or the library
                 ``cryptography`` is not installed (extra ``crypto``).
         """
+        if not isinstance(keys, Mapping):
+            raise InvalidOptionError('keys is a mapping of ids: give AesGcm({"k1": key}, "k1")')
         aead, derive = _cryptography()
         self._ciphers: dict[str, Any] = {}
         self._hashes: dict[str, hmac.HMAC] = {}

@@ -59,6 +59,9 @@ class Codec:
             InvalidOptionError: Something is no transform, two have the same name, or *limit* is
                 less than 128 KiB.
         """
+        if isinstance(transforms, PayloadTransform):
+            msg = f"transforms is a list: give Codec([{type(transforms).__name__}(…)])"
+            raise InvalidOptionError(msg)
         self._transforms = tuple(transforms)
         self._by_name: dict[str, PayloadTransform] = {}
         for transform in self._transforms:

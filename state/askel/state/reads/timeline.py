@@ -216,7 +216,8 @@ def _length(events: Sequence[TimelineEvent], at: int | datetime | None) -> int:
     if isinstance(at, int) and not isinstance(at, bool):
         return min(max(at + 1, 0), len(events))
     if not isinstance(at, datetime) or at.utcoffset() is None:
-        msg = f"at={at!r}: give the seq of an event, or a datetime with its time zone"
+        what = "a datetime without a time zone" if isinstance(at, datetime) else type(at).__name__
+        msg = f"at is {what}: give the seq of an event, or a datetime with its time zone"
         raise InvalidOptionError(msg)
     return next((event.seq + 1 for event in reversed(events) if event.at <= at), 0)
 

@@ -194,6 +194,8 @@ def _hint(error: BaseException, show_names: bool) -> str:  # noqa: FBT001 - of o
     if found is None or not show_names:
         return ""
     known = [*inspect.signature(aioredis.Redis).parameters, *_OWN]
+    if found[1] in known:
+        return f" ({found[1]} is for connections with TLS: use rediss://, or ssl=True)"
     near = difflib.get_close_matches(found[1], known, 1, _SHORTEST_HINT)
     return f" (there is no option {found[1]}{f', did you mean {near[0]}?' if near else ''})"
 

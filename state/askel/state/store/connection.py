@@ -24,6 +24,7 @@ from askel.errors import (
     InvalidError,
     InvalidOptionError,
     ScriptMissingError,
+    ServiceClosedError,
     StoreReplyError,
     StoreUnavailableError,
     UnknownOutcomeError,
@@ -118,7 +119,7 @@ class MultiplexedConnection:
             return link.issue(packed)
         future: asyncio.Future[Any] = loop.create_future()
         if self._closed:
-            future.set_exception(StoreUnavailableError("the connection is closed"))
+            future.set_exception(ServiceClosedError("the service is closed: make another"))
             return future
         self._backlog.append((packed, future))
         if self._opening is None:

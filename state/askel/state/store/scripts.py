@@ -18,6 +18,7 @@ import msgspec
 
 from askel.errors import (
     ScriptMissingError,
+    ServiceClosedError,
     StoreAccessError,
     StoreError,
     StoreReplyError,
@@ -210,9 +211,14 @@ class Scripts:
                 unknown = unknown or isinstance(error, UnknownOutcomeError)
                 if end is not None and loop.time() >= end:
                     if unknown and not isinstance(error, UnknownOutcomeError):
-                        raise UnknownOutcomeError(str(error)) from error
+                        raise UnknownOutcomeError(_why(error)) from error
                     raise
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+
+def _why(error: StoreError) -> str:
+    """Return what broke, without the advice of an error that gives its own."""
+    return str(error).partition(" (it may have been applied")[0]
 
 
 def is_passing(error: StoreError) -> bool:
@@ -222,6 +228,8 @@ def is_passing(error: StoreError) -> bool:
     """
     if isinstance(error, ScriptMissingError):
         return True
+    if isinstance(error, ServiceClosedError):
+        return False
     if isinstance(error, StoreAccessError):
         return False  # whatever else its text says: it names users
     if isinstance(error, StoreReplyError):

@@ -25,6 +25,12 @@ from askel.state.store.scripts import Scripts
 from askel.state.writes.mirror import MirrorTeller
 
 _LONGEST_ID = 120
+_WHY = {
+    IfExists.REJECT: "exists already; choose another run_id or if_exists",
+    IfExists.RETURN: "exists already, created for another workflow or input; choose another id",
+    IfExists.AFTER_TERMINAL: "has not ended; wait for its end, or terminate it",
+    IfExists.TERMINATE_EXISTING: "exists already; choose another run_id",
+}
 
 
 class RunCreation:
@@ -128,7 +134,7 @@ class RunCreation:
             policy is IfExists.RETURN
             and (answer[0] == b"EXISTS" or await self._is_same(run_id, workflow, payload))
         ):
-            raise RunExistsError(run_id)
+            raise RunExistsError(run_id, _WHY[policy])
 
     def _id_of_new(self, run_id: str | None, key: str | None, policy: IfExists) -> str:
         if run_id is not None and key is not None:

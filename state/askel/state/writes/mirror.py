@@ -17,6 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from askel.errors import InvalidOptionError
 from askel.state.models import RunStatus, SerializedError, StepState
 
 _log = logging.getLogger("askel.mirror")
@@ -100,6 +101,9 @@ class MirrorTeller:
 
     def __init__(self, mirror: Any = None, *, timeout_s: float = DEFAULT_MIRROR_S) -> None:
         """Tell *mirror*; a write waits at most *timeout_s* for it."""
+        if isinstance(mirror, type):
+            msg = f"mirror must be an object: give {mirror.__name__}(…), not the class"
+            raise InvalidOptionError(msg)
         self._mirror = mirror
         self._timeout_s = timeout_s
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None
