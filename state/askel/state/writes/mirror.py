@@ -101,7 +101,7 @@ class MirrorTeller:
 
     def __init__(self, mirror: Any = None, *, timeout_s: float = DEFAULT_MIRROR_S) -> None:
         """Tell *mirror*; a write waits at most *timeout_s* for it."""
-        if isinstance(mirror, type):
+        if issubclass(type(mirror), type):  # without running code of the mirror
             msg = f"mirror must be an object: give {mirror.__name__}(…), not the class"
             raise InvalidOptionError(msg)
         self._mirror = mirror
