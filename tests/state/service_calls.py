@@ -39,6 +39,7 @@ async def _transaction(stub: StubConnection) -> Any:
     async with service(stub).transaction("r") as tx:
         tx.set_step_running(STEP_ID)
         tx.update_run_state("v", 1)
+        tx.set_step_result(STEP_ID, 2)
 
 
 async def _lock(stub: StubConnection, *, wait: float = 0) -> Any:
@@ -209,8 +210,9 @@ APPLY = [
         _transaction,
         *("move", 7, "s", STEP_ID, ",pending,scheduled,suspended,", "running"),
         *("set", 8, "v", b"1"),
+        *("+finish", 7, ",pending,scheduled,running,suspended,", "succeeded", "result", b"2"),
         more=(K.step("r", "s"), K.run_state("r")),
-        answers={"OK": ([b"", b"1000", b"", b""], None)},
+        answers={"OK": ([b"", b"1000", b"", b"", b""], None)},
         never=("CONFLICT", "SPENT"),
         id="a transaction",
     ),

@@ -43,8 +43,13 @@ def as_policy(policy: str) -> IfExists:
         raise InvalidOptionError(msg) from None
 
 
+_NO_OPTIONS = StepOptions()
+
+
 def as_options(options: StepOptions | Mapping[str, Any] | None) -> StepOptions:
     """Return *options* as StepOptions, or raise InvalidOptionError."""
+    if options is None:
+        return _NO_OPTIONS
     try:
         given = (
             msgspec.to_builtins(options, enc_hook=str)

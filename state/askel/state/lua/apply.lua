@@ -22,15 +22,16 @@ end
 local w = { run = run, status = r[1], at = clock(offset), steps = {}, order = {}, names = {}, entries = {}, vars = {}, load = {}, error = '' }
 local answers, i, place = {}, 5, 0
 while ARGV[i] do
-  local kind = ARGV[i]
+  local again = AGAIN[ARGV[i]]
+  local kind = again or ARGV[i]
   place = place + 1
   if not CHANGE[kind] then define_the_rest() end
-  local word, detail = CHANGE[kind](w, i + 1)
+  local word, detail = CHANGE[kind](w, i + 1, again)
   if word and word ~= 'ALREADY' then return { word, place, detail } end
   if not word then w.changed = true end
   answers[place] = word or ''
   if kind == 'retry' or (word and kind == 'insert') then w.load[place] = KEYS[tonumber(ARGV[i + 1])] end
-  i = i + 1 + LENGTH[kind]
+  i = i + 1 + LENGTH[kind] - (again and 2 or 0)
 end
 if not w.changed then return { 'ALREADY', unpack(loaded(w, answers)) } end
 

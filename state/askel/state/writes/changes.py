@@ -296,15 +296,21 @@ def pack(keys: Keys, run_id: str, changes: Sequence[Change], by: Writer) -> Call
     names = [*keys.run_keys(run_id), keys.commands_default, keys.steps(run_id)]
     args: list[Word] = [by.holder, by.offset, run_id, by.nonce]
     places: dict[str, int] = {}
+    known: set[str] = set()
     for change in changes:
-        args.append(change.kind)
+        # What follows on the same step need not name it again.
+        step_id = change.step_id if isinstance(change, Move | Finish) else ""
+        again = step_id in known
+        args.append(f"+{change.kind}" if again else change.kind)
         for key in change.keys(keys, run_id):
             place = places.get(key)
             if place is None:
                 names.append(key)
                 place = places[key] = len(names)
             args.append(place)
-        args += change.words()
+        args += change.words()[2:] if again else change.words()
+        if isinstance(change, _StepChange):
+            known.add(change.step_id)
     return Call("apply", names, args)
 
 

@@ -218,7 +218,6 @@ class RunWrites:
     async def _apply(self, run_id: str, changes: Sequence[Change]) -> tuple[int, list[Any]]:
         """Apply *changes*, all or none; return when (ms), and the script's answer to each."""
         by = Writer(holder_for(self, run_id), self.clock_offset_ms, self.ids.suffix())
-        fetch = partial(self.scripts.fetch, patience_s=self.resend_s)
         resent = False
         while True:
             call = pack(self.keys, run_id, changes, by)
@@ -226,6 +225,7 @@ class RunWrites:
             resent = resent or again
             if answer[0] in _DONE:
                 break
+            fetch = partial(self.scripts.fetch, patience_s=self.resend_s)
             same = await as_recorded(fetch, self.codec, self.keys, run_id, changes, answer)
             if same is None:
                 raise self._refusal(run_id, changes, answer, resent=resent)
