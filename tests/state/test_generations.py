@@ -1,6 +1,7 @@
 """What becomes of a run that exists when it is to be created: one policy each."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from tests.helpers.state import recorded
@@ -10,6 +11,7 @@ from askel import (
     IllegalTransitionError,
     InvalidNameError,
     InvalidOptionError,
+    LockLostError,
     LockNotAcquiredError,
     RedisWorkflowService,
     RunExistsError,
@@ -195,7 +197,8 @@ async def test_run_id_and_key_together_are_refused(service):
 
 
 async def test_same_input_in_another_order_is_the_same_run(service):
-    run_id = await service.create_run("w", {"a": 1, "b": {2}}, idempotency_key="k")
+    run_id = await service.create_run("w", {"a": 1, "b": [2]}, idempotency_key="k")
+    assert run_id == await service.create_run("w", {"b": [2], "a": 1}, idempotency_key="k")
     assert run_id == await service.create_run("w", {"b": {2}, "a": 1}, idempotency_key="k")
     for other in ({"a": 1, "b": [2.0]}, {"a": True, "b": [2]}):
         with pytest.raises(RunExistsError):
@@ -223,3 +226,16 @@ async def test_run_that_another_program_left_half_deleted_does_not_come_back(
     assert await service.get_run_state("r") == {}
     assert await service.get_run_steps("r") == []
     assert (await service.insert_step_state("r", "a:b", "f")).status == "pending"
+
+
+async def test_step_lock_of_a_former_generation_does_not_keep_out_the_next(service, another):
+    for policy in ("reject", "terminate-existing"):
+        await service.create_run("w", run_id="r", if_exists=policy)
+        await service.insert_step_state("r", "s", "f")
+        if policy == "reject":
+            block = another.step_lock("r", "s")
+            await block.__aenter__()
+    async with service.step_lock("r", "s", wait=0) as lock:
+        assert not lock.lost
+    with suppress(LockLostError):
+        await block.__aexit__(None, None, None)

@@ -276,3 +276,16 @@ async def test_cost_of_a_round_does_not_grow_with_runs_or_foreign_keys(at, redis
     await redis.delete(*[f"foreign:{n}" for n in range(1_000)])
 
     assert many == few
+
+
+async def test_locked_runs_at_the_front_stand_in_no_way(at, redis, keys):
+    """With a limit that they alone would fill, the runs behind them go all the same."""
+    for number in range(6):
+        await end(at(number - 10), f"r{number}")
+    await at(0).set_retention("w", max_runs=0)
+    for run_id in ("r0", "r1"):
+        await redis.set(keys.lock(run_id), "somebody", px=60_000)
+
+    assert await at(0).apply_retention(limit=2) == 2
+    assert await at(0).apply_retention(limit=2) == 2
+    assert await left(at(0)) == ["r0", "r1"]

@@ -277,3 +277,22 @@ async def test_prefixes_and_runs_see_nothing_of_each_other(redis_url, prefix, se
     await other.close()
     assert await service.get_step_instances("r-1") == []
     assert await service.get_run_history("r-1") == []
+
+
+@pytest.mark.awaited_only
+async def test_parts_of_two_generations_are_never_mixed(service, monkeypatch):
+    """A run that is read in parts gives way between two of them: the next one is read."""
+    await service.create_run("w", run_id="r")
+    for number in range(10):
+        await service.update_run_state("r", "v", "x" * 1_000_000 + str(number))
+    ask, asked = service._ask_again, []
+
+    async def give_way(*call):
+        asked.append(call)
+        if len(asked) == 2:
+            await service.create_run("w", run_id="r", if_exists="terminate-existing")
+        return await ask(*call)
+
+    monkeypatch.setattr(service, "_ask_again", give_way)
+    (entry,) = await service.get_history_entries("r")
+    assert (entry.generation, entry.previous) == (2, "r.g1")

@@ -17,6 +17,7 @@ from askel import (
     RunNotFoundError,
     RunStatus,
     SerializedError,
+    ServiceClosedError,
     WorkflowRun,
 )
 from askel.state import Recording, Scripts, connect, status_body
@@ -343,3 +344,13 @@ async def test_hash_that_another_program_left_of_a_run_is_no_run(service, redis,
     assert await service.create_run("w", 1, run_id="r") == "r"
     run = await service.get_run("r")
     assert (run.status, run.input) == ("running", 1)
+
+
+@pytest.mark.awaited_only
+async def test_closed_service_says_so_at_once(redis_url, prefix):
+    """It does not insist, as it does where Redis is away."""
+    service = RedisWorkflowService(redis_url, key_prefix=prefix, resend_s=3_600)
+    await service.close()
+    for call in (service.get_run("r"), service.create_run("w")):
+        with pytest.raises(ServiceClosedError, match="the service is closed"):
+            await asyncio.wait_for(call, 10)

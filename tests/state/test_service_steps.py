@@ -355,11 +355,11 @@ async def test_of_many_who_retry_a_step_one_gets_the_attempt(service, step, redi
 
 
 async def test_same_result_in_another_order_changes_nothing(service, step, redis, prefix):
-    await service.set_step_result(step.step_id, {"a": 1, "b": {3, 4}})
+    await service.set_step_result(step.step_id, {"a": 1, "b": [3, 4]})
     before = await snapshot(redis, prefix)
-    await service.set_step_result(step.step_id, {"b": {4, 3}, "a": 1})
+    await service.set_step_result(step.step_id, {"b": [3, 4], "a": 1})
     async with service.transaction("r") as tx:
-        tx.set_step_result(step.step_id, {"b": {4, 3}, "a": 1})
+        tx.set_step_result(step.step_id, {"b": [3, 4], "a": 1})
     assert await snapshot(redis, prefix) == before
     with pytest.raises(StepConflictError):
         await service.set_step_result(step.step_id, {"a": 1.0, "b": [3, 4]})
