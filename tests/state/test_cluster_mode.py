@@ -15,12 +15,23 @@ from askeld.embedded import EmbeddedServer
 
 
 def free_port():
-    """Return a port that leaves room for the one of the cluster's bus, 10,000 above it."""
-    for port in random.sample(range(20_000, 32_000), 50):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
+    """Return a port that is free, as is the one of the cluster's bus, 10,000 above it.
+
+    Both are below those that the system gives to connections, which come and go.
+    """
+    for port in random.sample(range(12_000, 22_000), 50):
+        if is_free(port) and is_free(port + 10_000):
+            return port
     raise AssertionError("no port is free")
+
+
+def is_free(port):
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @pytest.fixture
