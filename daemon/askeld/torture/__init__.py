@@ -1,0 +1,1 @@
+"""The torture runner: real workers, real faults, and a judge who believes nobody."""
