@@ -29,6 +29,7 @@
     │   │   └── ServiceClosedError   the program closed it before: do not, or open another
     │   ├── UnknownOutcomeError      it may have been applied: send the same call again
     │   ├── StoreUnsafeError         this server would lose data: change its configuration
+    │   ├── StoreWipedError          it lost its data, or is another one: restore, or start anew
     │   └── StoreReplyError          Redis answered with an error
     │       ├── StoreAccessError     login or permission refused: change password, user or ACL
     │       └── ScriptMissingError   the server forgot a script: the library loads it again
@@ -77,6 +78,7 @@ __all__ = [
     "StoreReplyError",
     "StoreUnavailableError",
     "StoreUnsafeError",
+    "StoreWipedError",
     "TamperedPayloadError",
     "UnknownKeyError",
     "UnknownOutcomeError",
@@ -309,6 +311,17 @@ class UnknownOutcomeError(StoreError):
 
 class StoreUnsafeError(StoreError):
     """This Redis would lose data silently (eviction policy, version)."""
+
+
+class StoreWipedError(StoreError):
+    """The store is not the one that was there before: it lost its data, or is another server."""
+
+    def __init__(self, prefix: str) -> None:
+        """Name the deployment."""
+        super().__init__(
+            f"the store of prefix {prefix!r} lost its data, or is another one than at the start: "
+            "restore a backup, or start its runs anew"
+        )
 
 
 class StoreReplyError(StoreError):

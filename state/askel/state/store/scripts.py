@@ -9,31 +9,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property
 from importlib import resources
 from typing import Any
 
 import msgspec
 
-from askel.errors import (
-    ScriptMissingError,
-    ServiceClosedError,
-    StoreAccessError,
-    StoreError,
-    StoreReplyError,
-    StoreUnavailableError,
-    UnknownOutcomeError,
-)
+from askel.errors import ScriptMissingError, StoreError, UnknownOutcomeError
 from askel.state.store.connection import Connection
+from askel.state.store.trouble import is_passing
 
 _HEADER = re.compile(r"-- (?P<name>[a-z_]+): ")
 _INCLUDE = re.compile(r"^--- include (?P<names>[a-z_ ]+)$", re.MULTILINE)
-# Replies of a server that is not able to write just now. Inside a script some versions put them
-# behind other text, so they are looked for anywhere in it.
-_PASSING = re.compile(
-    r"\b(LOADING|OOM|MISCONF|READONLY|NOREPLICAS|BUSY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN)\b"
-)
 _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 1.0
 
@@ -118,6 +106,8 @@ class Scripts:
         """Use *connection* for every call; with *compat* the scripts write for others, too."""
         #: The system that the scripts write for, too; None without one.
         self.compat = compat
+        #: Told of each failure that a call is made again after; must not wait.
+        self.on_trouble: Callable[[StoreError], None] | None = None
         self._connection = connection
         self._scripts = load_scripts(compat) if compat else load_scripts()  # one entry of the cache
 
@@ -139,6 +129,7 @@ class Scripts:
                     end = loop.time() + patience_s
                 if not is_passing(error) or (end is not None and loop.time() >= end):
                     raise
+                self._tell(error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
 
@@ -198,6 +189,7 @@ class Scripts:
             if patience_s == 0 or not is_passing(error):
                 raise
             unknown = isinstance(error, UnknownOutcomeError)
+            self._tell(error)
         loop = asyncio.get_running_loop()
         end = None if patience_s is None else loop.time() + patience_s
         pause = _FIRST_PAUSE_S
@@ -213,25 +205,14 @@ class Scripts:
                     if unknown and not isinstance(error, UnknownOutcomeError):
                         raise UnknownOutcomeError(_why(error)) from error
                     raise
+                self._tell(error)
             pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _tell(self, error: StoreError) -> None:
+        if self.on_trouble is not None:
+            self.on_trouble(error)
 
 
 def _why(error: StoreError) -> str:
     """Return what broke, without the advice of an error that gives its own."""
     return str(error).partition(" (it may have been applied")[0]
-
-
-def is_passing(error: StoreError) -> bool:
-    """Tell whether *error* passes by itself: a lost connection, a server that cannot write now.
-
-    A script that is missing although it was loaded just now was flushed in between.
-    """
-    if isinstance(error, ScriptMissingError):
-        return True
-    if isinstance(error, ServiceClosedError):
-        return False
-    if isinstance(error, StoreAccessError):
-        return False  # whatever else its text says: it names users
-    if isinstance(error, StoreReplyError):
-        return _PASSING.search(str(error)) is not None
-    return isinstance(error, StoreUnavailableError | UnknownOutcomeError)

@@ -46,11 +46,7 @@ async def inspect_server(
             msg = f"Redis {version} is too old: askel needs 6.2 or later"
             raise StoreUnsafeError(msg)
         if policy != "noeviction":
-            msg = (
-                f"this Redis evicts keys when memory is short (maxmemory-policy {policy}) and "
-                "would lose runs without a word: set maxmemory-policy noeviction"
-            )
-            raise StoreUnsafeError(msg)
+            raise StoreUnsafeError(_evicts(policy))
     for field, value in (("layout", LAYOUT), ("partitions", 1), ("store", store_id)):
         await connection.send("HSETNX", keys.meta, field, value)
     layout, partitions, store = await connection.send(
@@ -66,10 +62,36 @@ async def inspect_server(
     return ServerFacts(version, policy, info.get("aof_enabled") == "1", store.decode())
 
 
-async def _info(connection: Connection) -> dict[str, str]:
+async def probe_store(connection: Connection, keys: Keys) -> str:
+    """Return the id of the store (empty: it has none any more), if it takes writes now.
+
+    The write changes nothing that is there; it is refused whenever, and just as, others are.
+
+    Raises:
+        StoreError: It cannot be reached, or would refuse what begins something.
+    """
+    store = await connection.send("HGET", keys.meta, "store")
+    await connection.send("HSETNX", keys.meta, "layout", LAYOUT)
+    return "" if store is None else str(store.decode("utf-8", "replace"))
+
+
+async def why_unsafe(connection: Connection) -> str:
+    """Return why the server would lose data silently as it is set now; empty if it would not."""
+    policy = (await _info(connection, "memory")).get("maxmemory_policy", "noeviction")
+    return "" if policy == "noeviction" else _evicts(policy)
+
+
+def _evicts(policy: str) -> str:
+    return (
+        f"this Redis evicts keys when memory is short (maxmemory-policy {policy}) and "
+        "would lose runs without a word: set maxmemory-policy noeviction"
+    )
+
+
+async def _info(connection: Connection, *section: str) -> dict[str, str]:
     """Return the fields of INFO; nothing where the user may not ask, or a fake does not know."""
     try:
-        text = (await connection.send("INFO")).decode()
+        text = (await connection.send("INFO", *section)).decode()
     except StoreReplyError as error:
         if error.code in {"NOPERM", "ERR"} or "unknown command" in str(error).lower():
             return {}
