@@ -14,7 +14,7 @@ from askel import (
     StoreUnavailableError,
 )
 from askel.state import connect
-from askel.state.store.connection import ClientConnection
+from askel.state.store.client_connection import ClientConnection
 
 app = App("fake")
 

@@ -210,17 +210,18 @@ async def test_other_things_are_refused(given):
         RedisWorkflowService(given)
 
 
-@pytest.mark.parametrize("kind", ["client of a sentinel", "sentinel", "cluster"])
-async def test_sentinel_and_cluster_clients_are_refused_with_what_to_do(kind):
+async def test_what_cannot_be_followed_is_refused_with_what_to_do():
     sentinel = Sentinel([("127.0.0.1", 1)])
-    client = {
-        "client of a sentinel": lambda: sentinel.master_for("primary"),
-        "sentinel": lambda: sentinel,
-        "cluster": lambda: redis.asyncio.RedisCluster(host="127.0.0.1", port=1),
-    }[kind]()
-
-    with pytest.raises(InvalidOptionError, match="are not supported yet: give the primary's URL"):
-        connect(client)
+    for client, said in (
+        (sentinel, r"names no primary yet: give the client that its master_for\(name\) returns"),
+        (sentinel.slave_for("primary"), "reads from replicas: give the one of Sentinel.master_for"),
+        (
+            redis.asyncio.RedisCluster(host="127.0.0.1", port=1),
+            "Cluster clients are not supported yet: give the primary's URL",
+        ),
+    ):
+        with pytest.raises(InvalidOptionError, match=said):
+            connect(client)
 
 
 def test_no_secret_is_in_any_repr():

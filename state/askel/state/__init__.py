@@ -65,7 +65,8 @@ from askel.state.reads.timeline import (
 from askel.state.reindex import ReindexReport
 from askel.state.retention import Retention, RetentionPolicy
 from askel.state.service import RedisWorkflowService
-from askel.state.store.connection import Connection, MultiplexedConnection, connect
+from askel.state.store.connecting import connect
+from askel.state.store.connection import Connection, MultiplexedConnection
 from askel.state.store.scripts import Script, Scripts, is_passing, load_scripts
 from askel.state.store.server import ServerFacts
 from askel.state.store.settings import ConnectionSettings

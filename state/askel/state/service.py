@@ -21,7 +21,7 @@ from askel.state.reads.graph_state import GraphReads
 from askel.state.reads.queries import RunQueries
 from askel.state.reads.records import fields_of, read_run
 from askel.state.reads.run_reads import RunReads
-from askel.state.store.connection import connect
+from askel.state.store.connecting import connect
 from askel.state.store.scripts import Scripts
 from askel.state.store.server import ServerFacts, inspect_server
 from askel.state.store.settings import ConnectionLike

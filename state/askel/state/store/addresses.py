@@ -24,12 +24,23 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from redis.exceptions import RedisError
 
 from askel.errors import InvalidOptionError
+from askel.state.store.sentinel_addresses import (
+    OPTIONS,
+    SentinelOptions,
+    is_sentinel_pool,
+    is_sentinel_url,
+    options_of,
+    read_sentinel_pool,
+    split_sentinel_url,
+    take_sentinel_options,
+)
 
 ConnectionLike: TypeAlias = "str | Mapping[str, Any] | aioredis.Redis"
 
 _NOT_UNDERSTOOD = (
     "the Redis connection is not understood: give a URL such as redis://host:6379/0, "
-    "rediss://… or unix:///path, or a mapping of redis-py's connection options"
+    "rediss://…, unix:///path or redis+sentinel://h1:26379,h2:26379/MASTER, or a mapping of "
+    "redis-py's connection options"
 )
 _SCHEMES = {"redis", "rediss", "unix"}
 #: Options of redis-py that would have to run its own code on each new socket.
@@ -44,12 +55,14 @@ class OwnOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``password_file`` is read at every connect, so that a rotated password is found;
     ``server_hostname`` is the name that the server's certificate must carry, where that is not
-    the name that is dialled; ``url_file`` is the file that the whole URL came from.
+    the name that is dialled; ``url_file`` is the file that the whole URL came from; ``sentinel``
+    names the sentinels that know where the server is.
     """
 
     password_file: str | None = None
     server_hostname: str | None = None
     url_file: str | None = None
+    sentinel: SentinelOptions | None = None
 
     def __repr__(self) -> str:
         """Name nothing: paths of secrets are nobody's business."""
@@ -67,7 +80,11 @@ def read_connection(connection: ConnectionLike) -> tuple[aioredis.ConnectionPool
             unknown or contradict each other, or a file that cannot be read.
     """
     if isinstance(connection, aioredis.Redis):
-        return connection.connection_pool, OwnOptions()
+        pool = connection.connection_pool
+        if is_sentinel_pool(pool):
+            pool, sentinel = read_sentinel_pool(pool)
+            return pool, OwnOptions(sentinel=sentinel)
+        return pool, OwnOptions()
     if isinstance(connection, str):
         return _from_url(connection)
     if isinstance(connection, Mapping):
@@ -96,17 +113,20 @@ def read_secret(path: str, what: str) -> str:
 
 
 def _from_url(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
+    if url[:5].lower() != "file:":
+        return _from_url_text(url)
     parts = _split(url)
-    if parts.scheme == "file":
-        if parts.netloc or parts.query or not parts.path:
-            raise InvalidOptionError("write a file that holds the URL as file:///path/of/it")
-        path = unquote(parts.path)
-        pool, own = _from_url_text(read_secret(path, "the URL file").strip())
-        return pool, msgspec.structs.replace(own, url_file=path)
-    return _from_url_text(url)
+    if parts.netloc or parts.query or not parts.path:
+        raise InvalidOptionError("write a file that holds the URL as file:///path/of/it")
+    path = unquote(parts.path)
+    pool, own = _from_url_text(read_secret(path, "the URL file").strip())
+    return pool, msgspec.structs.replace(own, url_file=path)
 
 
 def _from_url_text(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
+    given: dict[str, Any] = {}
+    if is_sentinel_url(url):
+        url, given = split_sentinel_url(url)
     parts = _split(url)
     if parts.scheme not in _SCHEMES:
         raise InvalidOptionError(_NOT_UNDERSTOOD)
@@ -119,6 +139,11 @@ def _from_url_text(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
     except ValueError:
         raise InvalidOptionError(_NOT_UNDERSTOOD) from None
     own = _take_own(options)
+    if not given and (strays := sorted(OPTIONS & options.keys())):
+        msg = f"{strays[0]} is about Sentinel: write redis+sentinel://h1:26379,h2:26379/MASTER"
+        raise InvalidOptionError(msg)
+    options |= given
+    sentinel = take_sentinel_options(options)
     for name in _OF_A_POOL:
         options.pop(name, None)
     if parts.scheme == "rediss":
@@ -126,12 +151,16 @@ def _from_url_text(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
     # What looks like a name in a URL may be a part of a password that was not percent-encoded.
     shown = "@" not in parts.query + parts.fragment
     pool = _made(aioredis.ConnectionPool, options, show_names=shown)
-    return pool, _checked(pool, own, show_names=shown)
+    return pool, _with_sentinels(_checked(pool, own, show_names=shown), sentinel, pool)
 
 
 def _from_mapping(given: Mapping[str, Any]) -> tuple[aioredis.ConnectionPool, OwnOptions]:
     options = dict(given)
     own = _take_own(options)
+    sentinel = take_sentinel_options(options)
+    if sentinel and ("host" in options or "port" in options):
+        msg = "host and port stand beside sentinels, which know them: leave them out"
+        raise InvalidOptionError(msg)
     tls = sorted(name for name in options if str(name).startswith("ssl_"))
     if options.get("ssl"):
         options.setdefault("ssl_check_hostname", True)
@@ -140,7 +169,19 @@ def _from_mapping(given: Mapping[str, Any]) -> tuple[aioredis.ConnectionPool, Ow
         raise InvalidOptionError(msg)
     client = _made(aioredis.Redis, options, show_names=True)
     pool = client.connection_pool
-    return pool, _checked(pool, own, show_names=True)
+    return pool, _with_sentinels(_checked(pool, own, show_names=True), sentinel, pool)
+
+
+def _with_sentinels(
+    own: OwnOptions, given: Mapping[str, Any], pool: aioredis.ConnectionPool
+) -> OwnOptions:
+    """Return *own* with the sentinels that *given* names; *pool* describes their primary."""
+    if not given:
+        return own
+    sentinel = options_of(given, pool)
+    if sentinel.password_file:
+        read_secret(sentinel.password_file, "sentinel_password_file")
+    return msgspec.structs.replace(own, sentinel=sentinel)
 
 
 def _split(url: str) -> SplitResult:
@@ -157,7 +198,10 @@ def _take_own(options: dict[str, Any]) -> OwnOptions:
     for name, value in found.items():
         if value is not None and not isinstance(value, str | Path):
             raise InvalidOptionError(f"{name} must be text")
-    own = OwnOptions(**{name: value and str(value) for name, value in found.items()})
+    texts = {name: value and str(value) for name, value in found.items()}
+    own = OwnOptions(
+        password_file=texts.get("password_file"), server_hostname=texts.get("server_hostname")
+    )
     if own.password_file:
         if options.get("password") or options.get("credential_provider"):
             msg = "password_file stands beside another password: give one of them"
@@ -193,7 +237,7 @@ def _hint(error: BaseException, show_names: bool) -> str:  # noqa: FBT001 - of o
     found = re.search(r"unexpected keyword argument '([a-z_]{1,40})'", str(error))
     if found is None or not show_names:
         return ""
-    known = [*inspect.signature(aioredis.Redis).parameters, *_OWN]
+    known = [*inspect.signature(aioredis.Redis).parameters, *_OWN, *OPTIONS]
     if found[1] in known:
         return f" ({found[1]} is for connections with TLS: use rediss://, or ssl=True)"
     near = difflib.get_close_matches(found[1], known, 1, _SHORTEST_HINT)
@@ -203,11 +247,13 @@ def _hint(error: BaseException, show_names: bool) -> str:  # noqa: FBT001 - of o
 def _refusal(given: object) -> str:
     if isinstance(given, redis.Redis | redis.RedisCluster | redis.sentinel.Sentinel):
         return f"this is a blocking {_name(given)} client: give a redis.asyncio.Redis, or a URL"
-    if isinstance(given, aioredis.RedisCluster | aioredis.sentinel.Sentinel):
+    if isinstance(given, aioredis.sentinel.Sentinel):
         return (
-            f"a {_name(given)} is no Redis connection that can be used yet: "
-            f"{NO_SENTINEL_OR_CLUSTER}"
+            f"a {_name(given)} names no primary yet: give the client that its "
+            "master_for(name) returns"
         )
+    if isinstance(given, aioredis.RedisCluster):
+        return f"a {_name(given)} is no Redis connection that can be used yet: {NO_CLUSTER}"
     return (
         f"a {type(given).__name__} is no Redis connection: give a URL, a mapping of options "
         "or a redis.asyncio.Redis client"
@@ -219,6 +265,4 @@ def _name(given: object) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
-NO_SENTINEL_OR_CLUSTER = (
-    "Sentinel and Cluster clients are not supported yet: give the primary's URL"
-)
+NO_CLUSTER = "Cluster clients are not supported yet: give the primary's URL"

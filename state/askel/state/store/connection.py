@@ -14,27 +14,23 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 import hiredis
-import redis.asyncio as aioredis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from askel.errors import (
     AskelError,
     InvalidError,
-    InvalidOptionError,
-    ScriptMissingError,
     ServiceClosedError,
     StoreReplyError,
     StoreUnavailableError,
     UnknownOutcomeError,
 )
-from askel.state.store.addresses import NO_SENTINEL_OR_CLUSTER, ConnectionLike, read_connection
 from askel.state.store.settings import ConnectionSettings, reply_error
+from askel.state.store.trouble import StoreTrouble, trouble_of
 
 #: Longest pause between two attempts to connect, in seconds.
 MAX_BACKOFF_S = 1.0
 _FIRST_BACKOFF_S = 0.02
+# A replica answers, only not as is wished: whoever asks it all the time must not connect as often.
+_DEMOTED_BACKOFF_S = 0.1
 _INCOMPLETE = object()
 
 
@@ -52,23 +48,6 @@ class Connection(Protocol):
 
     async def close(self) -> None:
         """Close the connection; every outstanding command fails as unknown."""
-
-
-def connect(
-    connection: ConnectionLike, *, timeout_s: float = 5.0, name: str | None = None
-) -> Connection:
-    """Return a connection to the Redis that *connection* names; nothing is opened yet.
-
-    A client whose connections are not sockets (a fake) is driven directly.
-    """
-    pool, own = read_connection(connection)
-    if not pool.connection_class.__module__.startswith("redis."):
-        return ClientConnection(pool)
-    if not issubclass(
-        pool.connection_class, aioredis.Connection | aioredis.UnixDomainSocketConnection
-    ) or hasattr(pool, "get_master_address"):
-        raise InvalidOptionError(NO_SENTINEL_OR_CLUSTER)
-    return MultiplexedConnection(ConnectionSettings(pool, own), timeout_s=timeout_s, name=name)
 
 
 class MultiplexedConnection:
@@ -97,6 +76,7 @@ class MultiplexedConnection:
         self._backlog: deque[tuple[bytes, asyncio.Future[Any]]] = deque()
         self._opening: asyncio.Task[None] | None = None
         self._backoff_s = 0.0
+        self._not_before = 0.0  # of the loop's clock: when the next attempt may be made
         self._closed = False
         self._pid = os.getpid()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -140,10 +120,11 @@ class MultiplexedConnection:
             link.break_off("the connection was closed")
             await link.gone.wait()
         self._fail_backlog(lambda: StoreUnavailableError("the connection was closed"))
+        await self._settings.close()
 
     async def _open(self) -> None:
         """Open the socket and log in; on failure fail who waits, and pause before the next try."""
-        await asyncio.sleep(self._backoff_s)
+        await asyncio.sleep(max(self._not_before - asyncio.get_running_loop().time(), 0))
         try:
             async with asyncio.timeout(min(self._timeout_s, self._settings.connect_timeout_s)):
                 transport, link = await self._settings.open(lambda: _Link(self))
@@ -155,7 +136,7 @@ class MultiplexedConnection:
         except Exception as error:  # noqa: BLE001 - also what credentials and names may raise
             failed = error
             self._opening = None
-            self._backoff_s = min(MAX_BACKOFF_S, self._backoff_s * 2 or _FIRST_BACKOFF_S)
+            self._back_off(min(MAX_BACKOFF_S, self._backoff_s * 2 or _FIRST_BACKOFF_S))
             self._fail_backlog(lambda: self._settings.failure(failed))
             return
         self._opening = None
@@ -178,14 +159,15 @@ class MultiplexedConnection:
         answers = await asyncio.gather(*map(link.issue, packed), return_exceptions=True)
         for answer, command in zip(answers, commands, strict=True):
             if isinstance(answer, StoreReplyError):
-                # A name that is refused, or a PING that may not be sent, make nothing useless.
+                # A name that is refused, or what may not be asked, make nothing useless.
                 if command[0] == "CLIENT" or (
-                    command[0] == "PING" and answer.code in {"NOPERM", "MISCONF"}
+                    command[0] in {"PING", "ROLE"} and answer.code in {"NOPERM", "MISCONF"}
                 ):
                     continue
                 raise self._settings.login_failure(command, answer)
             if isinstance(answer, BaseException):
                 raise answer
+            self._settings.accept(command, answer)
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Belong to *loop*, in this process; forget what a loop that ended, or a parent, opened.
@@ -199,7 +181,7 @@ class MultiplexedConnection:
             raise InvalidError(msg)
         link, self._link, self._opening = self._link, None, None
         self._backlog = deque()
-        self._backoff_s = 0.0
+        self._backoff_s = self._not_before = 0.0
         self._loop = loop
         if forked and link is not None:
             link.leave_to_parent()
@@ -209,7 +191,18 @@ class MultiplexedConnection:
         """Forget *link*, whose socket is gone; the next command opens another."""
         if self._link is link:
             self._link = None
-            self._backoff_s = _FIRST_BACKOFF_S
+            self._back_off(_FIRST_BACKOFF_S)
+
+    def demoted(self, link: _Link) -> None:
+        """Send nothing more by *link*, which leads to a replica; look for the primary anew."""
+        if self._link is link:
+            self._link = None
+            self._back_off(_DEMOTED_BACKOFF_S)
+
+    def _back_off(self, pause_s: float) -> None:
+        """Make no attempt for *pause_s* from now: callers that pause themselves wait only once."""
+        self._backoff_s = pause_s
+        self._not_before = asyncio.get_running_loop().time() + pause_s
 
     def uses(self, link: _Link) -> bool:
         """Tell whether *link* is the open, logged in socket."""
@@ -233,13 +226,14 @@ class _Link(asyncio.Protocol):
     def __init__(self, owner: MultiplexedConnection) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(replyError=_reply_error, notEnoughData=_INCOMPLETE)
+        self._reader = hiredis.Reader(replyError=reply_error, notEnoughData=_INCOMPLETE)
         self._out: list[bytes] = []
         self._waiting: deque[asyncio.Future[Any]] = deque()
         self._transport: asyncio.Transport | None = None
         self._paused = False
         self._watch: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
+        self._retired = False
         self._why = "the connection was closed by Redis"
         self.gone = asyncio.Event()
 
@@ -317,6 +311,11 @@ class _Link(asyncio.Protocol):
                     future.set_exception(StoreUnavailableError(self._why))
                 else:
                     future.set_exception(reply)
+                    if trouble_of(reply) is StoreTrouble.READ_ONLY:
+                        self._retired = True
+                        self._owner.demoted(self)
+            if self._retired and not waiting:
+                self.break_off("it leads to a replica")
         except (hiredis.HiredisError, IndexError):
             # Not RESP, or a reply nobody asked for: no later reply can be trusted either.
             self.break_off("Redis sent what is not a reply")
@@ -340,54 +339,3 @@ class _Link(asyncio.Protocol):
                 future.set_exception(UnknownOutcomeError(why))
         self._transport = None
         self.gone.set()
-
-
-class ClientConnection:
-    """Drives a redis-py client directly, one connection a command; for fakes in tests."""
-
-    def __init__(self, pool: aioredis.ConnectionPool) -> None:
-        """Use *pool*, which stays the caller's."""
-        self._pool = pool
-
-    def send(self, *command: bytes | str | float) -> Awaitable[Any]:
-        """Issue *command*; see ``Connection.send``. It is sent when awaited."""
-        return self._call(command)
-
-    async def _call(self, command: tuple[bytes | str | int | float, ...]) -> Any:
-        try:
-            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise StoreUnavailableError(f"cannot reach Redis: {error}") from error
-        try:
-            await connection.send_command(*command)
-            reply = await connection.read_response(disable_decoding=True)
-        except ResponseError as error:
-            raise _reply_error(_with_code(error)) from error
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise UnknownOutcomeError(str(error)) from error
-        finally:
-            await self._pool.release(connection)
-        return _as_resp2(str(command[0]).upper(), reply)
-
-    async def close(self) -> None:
-        """Leave the client open: it is the caller's."""
-
-
-def _reply_error(message: str) -> StoreReplyError:
-    if message.startswith("NOSCRIPT"):
-        return ScriptMissingError(message)
-    return reply_error(message)
-
-
-def _as_resp2(name: str, reply: Any) -> Any:
-    """Return *reply* as RESP2 has it: a client may speak RESP3, where maps are maps."""
-    if not isinstance(reply, dict):
-        return reply
-    pairs = [list(pair) for pair in reply.items()]
-    return pairs if name.startswith("XREAD") else [item for pair in pairs for item in pair]
-
-
-def _with_code(error: ResponseError) -> str:
-    """Return the text of *error* with the code that redis-py strips from it."""
-    code = {"NoScriptError": "NOSCRIPT ", "NoPermissionError": "NOPERM "}
-    return f"{code.get(type(error).__name__, '')}{error}"

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError
 from askel.errors import (
     AskelError,
     InvalidOptionError,
+    ScriptMissingError,
     StoreAccessError,
     StoreReplyError,
     StoreUnavailableError,
@@ -54,6 +55,8 @@ def reply_error(message: str) -> StoreReplyError:
     if denied := _DENIED_IN_SCRIPT.search(message):
         code = "NOPERM"
         message = f"NOPERM {message[denied.start() :]}"
+    if code == "NOSCRIPT":
+        return ScriptMissingError(message)
     if code in _WHAT_TO_DO:
         return StoreAccessError(f"{message.rstrip('.')}: {_WHAT_TO_DO[code]}")
     return StoreReplyError(message)
@@ -109,12 +112,13 @@ class ConnectionSettings:
             InvalidOptionError: A TLS file that the settings name cannot be read.
             StoreUnavailableError: The file with the URL cannot be read, or says nonsense.
         """
-        if self._own.url_file:
-            try:
-                pool, self._own = read_connection(f"file://{quote(self._own.url_file)}")
-            except InvalidOptionError as error:
-                raise _passing(error) from None
-            self._take(pool)
+        self.read_again()
+        return await self.dial(protocol)
+
+    async def dial(
+        self, protocol: Callable[[], asyncio.Protocol]
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        """Open the socket as the settings stand; see ``open``."""
         loop = asyncio.get_running_loop()
         p = self._parameters
         if isinstance(p, UnixDomainSocketConnection):
@@ -129,6 +133,24 @@ class ConnectionSettings:
         )
         _keep_alive(transport, p)
         return transport, made
+
+    def read_again(self) -> None:
+        """Read the file with the URL, where there is one.
+
+        Raises:
+            StoreUnavailableError: It cannot be read, or says nonsense.
+        """
+        if not self._own.url_file:
+            return
+        try:
+            pool, own = read_connection(f"file://{quote(self._own.url_file)}")
+        except InvalidOptionError as error:
+            raise _passing(error) from None
+        if (own.sentinel is None) != (self._own.sentinel is None):
+            msg = "the URL file now names sentinels where it named a server, or the other way round"
+            raise StoreUnavailableError(f"{msg}: start this process again")
+        self._own = own
+        self._take(pool)
 
     async def login(self) -> Login:
         """Return the commands that must succeed before any other: AUTH, SELECT, CLIENT SETNAME.
@@ -154,6 +176,12 @@ class ConnectionSettings:
         if p.client_name:
             commands.append(("CLIENT", "SETNAME", p.client_name))
         return commands
+
+    def accept(self, command: tuple[str | bytes, ...], answer: Any) -> None:
+        """Look at the *answer* to *command* of the login; raise if this is no server to use."""
+
+    async def close(self) -> None:
+        """Let go of what was opened to find the server."""
 
     def login_failure(self, command: tuple[str | bytes, ...], reply: StoreReplyError) -> AskelError:
         """Return what it means that *command* of the login was answered by the error *reply*."""
