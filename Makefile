@@ -90,6 +90,10 @@ test-fast: $(STAMP) ## the tests that are not marked slow
 torture-state: $(STAMP) ## the state service beside its model, twenty times as long, other dice
 	ASKEL_TORTURE_STATE=20 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 3600 tests/properties
 
+.PHONY: model
+model: $(STAMP) ## the protocol model in its large configurations, minutes
+	ASKEL_MODEL=1 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 7200 -s tests/model
+
 .PHONY: check
 check: lint types ## lint and types
 

@@ -28,6 +28,8 @@ from askel.state import (
     Scripts,
     StepDecision,
     StepResult,
+    Sweeping,
+    Swept,
     Timers,
     Turn,
     Turned,
@@ -253,6 +255,7 @@ PROTOCOL = [
             "offset": 11,
             "due": "+5",
             "member": b"timer",
+            "run_id": "r",
             "word...": ["type", "run.start"],
         },
         {"OK": ([], True), "GONE": ([], False)},
@@ -409,6 +412,26 @@ PROTOCOL = [
         {"stream": STREAM},
         {"group": "askeld", "consumer": "me", "entry": "5-1", "count": 3},
         {"OK": ([[b"type", b"run.start"]], ENTRY), "LOST": ([], None)},
+    ),
+    Case(
+        "sweep",
+        lambda s: caller(Sweeping, s).sweep(STREAM, idle_ms=90, room=30, every_ms=40),
+        {"stream": STREAM, "turn": K.sweep("q"), "dead": K.dead},
+        {
+            "group": "askeld",
+            "consumer": "me",
+            "idle_ms": 90,
+            "room": 30,
+            "every_ms": 40,
+            "offset": 11,
+        },
+        {
+            "OK": (
+                [b"9-0", 8, [b"5-1", 2], [b"4-0"]],
+                Swept(((Entry(STREAM, "5-1"), 2),), ("4-0",), goes_on=True, wait_ms=8),
+            ),
+            "WAIT": ([7], Swept(wait_ms=7)),
+        },
     ),
     Case(
         "due",

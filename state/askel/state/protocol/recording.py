@@ -155,6 +155,8 @@ class Recording(ProtocolCaller):
     ) -> bool:
         """Send *entry* again with the fields *words*; False if it was no longer pending.
 
+        Of the token of a run only the run's id and its tries go back, as ``run.advance``.
+
         Args:
             entry: What goes back.
             words: Its fields from now on.
@@ -166,7 +168,7 @@ class Recording(ProtocolCaller):
         answer = await self._ask(
             "put_back",
             [entry.stream, k.timers, k.ctl(run_id)],
-            [GROUP, entry.id, self._offset, due, timer, *words],
+            [GROUP, entry.id, self._offset, due, timer, run_id, *words],
         )
         return done(answer, {"GONE"}) is None
 
