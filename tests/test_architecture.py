@@ -35,6 +35,7 @@ NAMES_THAT_SAY_NOTHING = {"common", "helper", "helpers", "misc", "util", "utils"
 
 # What `import askel` must leave alone: the daemon, and what only extras install.
 NOT_CORE = (
+    "aiohttp",
     "askeld",
     "fakeredis",
     "pydantic",

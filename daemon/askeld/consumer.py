@@ -27,6 +27,7 @@ class Consumer:
         self._consumer = context.consumer
         self._work = context.work
         self._log = context.log
+        self._pulse = context.health.pulse("consumer")
         self._client_id: int | None = None
         self._ended = anyio.Event()
         self.streams = [context.keys.commands(queue) for queue in context.config.queues]
@@ -63,9 +64,12 @@ class Consumer:
 
     async def _run(self) -> None:
         pause_s = _FIRST_PAUSE_S
+        block_s = self._config.block_ms / 1_000
         while not self._stopping:
-            with anyio.move_on_after(self._config.block_ms / 1_000):
+            self._pulse.beat(block_s)
+            with anyio.move_on_after(block_s):
                 await self._work.wait_for_room()
+            self._pulse.beat(block_s)
             if self._stopping or self._work.room <= 0:
                 continue
             try:

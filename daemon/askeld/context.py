@@ -9,6 +9,7 @@ from askel.state import IdSource, Keys
 from askel.workflow import Executes
 from askeld.alarm import TimerAlarm
 from askeld.config import WorkerConfig
+from askeld.health import Health
 from askeld.observability import Logger
 from askeld.renewal import Leases
 from askeld.work import Work
@@ -18,7 +19,8 @@ class WorkerContext(msgspec.Struct, frozen=True):
     """The app and settings of a worker, and what its parts meet at.
 
     ``consumer`` is the worker's name in the group. ``leases`` holds every entry in work, ``work``
-    the tasks on them; ``alarm`` wakes the timer loop.
+    the tasks on them; ``alarm`` wakes the timer loop; ``health`` is what the process knows of
+    itself.
     """
 
     app: App
@@ -30,4 +32,5 @@ class WorkerContext(msgspec.Struct, frozen=True):
     leases: Leases
     work: Work
     alarm: TimerAlarm
+    health: Health
     log: Logger

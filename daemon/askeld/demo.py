@@ -214,7 +214,15 @@ class Demo:
         self, logs: Path, limit_s: float, show: Callable[[Progress], None]
     ) -> tuple[Report, str]:
         """Run everything; return the report, and a run that was interrupted and completed."""
-        settings = (*FAST, "--concurrency", str(CONCURRENCY), "--log-level", "info")
+        settings = (
+            *FAST,
+            "--concurrency",
+            str(CONCURRENCY),
+            "--http",
+            "off",
+            "--log-level",
+            "info",
+        )
         workers = Workers(self._url, self.prefix, self._example, logs, settings)
         service = RedisWorkflowService(self._url, key_prefix=self.prefix)
         async with service, Client(self._url, self.prefix) as client:

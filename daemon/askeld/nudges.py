@@ -7,6 +7,7 @@ import anyio
 from askel import StoreError
 from askel.state import Connection, Keys, owner_process, send_nudge
 from askeld.actors import Actors
+from askeld.health import Pulse
 
 _LENGTH = 1_000
 _BLOCK_MS = 2_000
@@ -36,11 +37,14 @@ class Nudges:
 class NudgeLoop:
     """Reads the hints meant for this process."""
 
-    def __init__(self, connection: Connection, keys: Keys, consumer: str, actors: Actors) -> None:
+    def __init__(
+        self, connection: Connection, keys: Keys, consumer: str, actors: Actors, pulse: Pulse
+    ) -> None:
         """Read by *connection*, which blocks."""
         self._connection = connection
         self._key = keys.nudge(consumer)
         self._actors = actors
+        self._pulse = pulse
         self._last = "0"
         self._stopping = False
 
@@ -51,6 +55,7 @@ class NudgeLoop:
     async def run(self) -> None:
         """Pass hints on until stopped."""
         while not self._stopping:
+            self._pulse.beat(_BLOCK_MS / 1_000)
             try:
                 await self.run_once()
             except StoreError:

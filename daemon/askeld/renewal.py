@@ -19,9 +19,17 @@ import msgspec
 
 from askel import StoreError
 from askel.state import Entry, Keys, Renewed, Scripts, connect, renew_call, renewed
+from askeld.health import Health
 from askeld.observability import Logger
 
 _STOP_S = 5.0
+# CLOCK_MONOTONIC stands still while the machine sleeps; the leases in Redis run on.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def lease_clock() -> float:
+    """Return the seconds by which leases are judged: those that a suspended machine slept count."""
+    return time.clock_gettime(_CLOCK)
 
 
 class Authority(msgspec.Struct, frozen=True):
@@ -69,7 +77,7 @@ class Leases:
 
     def hold(self, entry: Entry) -> Held:
         """Keep *entry* from now on."""
-        held = Held(entry, time.monotonic())
+        held = Held(entry, lease_clock())
         self._held[entry.stream, entry.id] = held
         return held
 
@@ -81,7 +89,7 @@ class Leases:
 
     def older_than(self, seconds: float) -> list[Held]:
         """Return what has been kept for longer than *seconds* since it was taken or renewed."""
-        limit = time.monotonic() - seconds
+        limit = lease_clock() - seconds
         return [held for held in list(self._held.values()) if held.since <= limit]
 
 
@@ -96,6 +104,7 @@ class Renewal:
         keys: Keys,
         consumer: str,
         renew_ms: int,
+        health: Health,
         log: Logger,
     ) -> None:
         """Renew the entries in *leases* for *consumer* every *renew_ms*."""
@@ -104,6 +113,7 @@ class Renewal:
         self._keys = keys
         self._consumer = consumer
         self._renew_s = renew_ms / 1_000
+        self._pulse = health.pulse("renewal")
         self._log = log
         self._thread = threading.Thread(target=self._main, name="askel-renewal", daemon=True)
         self._stopped = threading.Event()
@@ -141,7 +151,9 @@ class Renewal:
         connection = connect(self._connection, name="askel-renewal")
         scripts = Scripts(connection)
         pause_s = self._renew_s / 4
+        self._pulse.beat(pause_s)
         while not await asyncio.to_thread(self._stopped.wait, pause_s):
+            self._pulse.beat(pause_s)
             due = self._leases.older_than(self._renew_s)
             await asyncio.gather(*(self._renew(scripts, held) for held in due))
         await connection.close()
@@ -157,7 +169,7 @@ class Renewal:
             holder_key=by.holder_key or self._keys.meta,
             nonce=by.nonce,
         )
-        asked_at = time.monotonic()
+        asked_at = lease_clock()
         try:
             answer = renewed(await scripts.run(*call))
         except StoreError as error:

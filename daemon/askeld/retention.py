@@ -8,6 +8,7 @@ import anyio
 
 from askel import StoreError, StoreReplyError
 from askel.state import Retention, TimerSweep
+from askeld.health import Pulse
 from askeld.observability import Logger
 
 _LIMIT = 1_000
@@ -21,13 +22,19 @@ class RetentionLoop:
     """
 
     def __init__(
-        self, retention: Retention, timers: TimerSweep, log: Logger, every_ms: int
+        self,
+        retention: Retention,
+        timers: TimerSweep,
+        log: Logger,
+        every_ms: int,
+        pulse: Pulse,
     ) -> None:
         """Look every *every_ms*; where more is to go than one call takes, at once again."""
         self._retention = retention
         self._timers = timers
         self._log = log
         self._every_s = every_ms / 1_000
+        self._pulse = pulse
         self._damaged: Sequence[str] = ()
         self._stopping = anyio.Event()
 
@@ -39,6 +46,7 @@ class RetentionLoop:
         """Apply the policies until stopped; trouble with Redis is left to the next time."""
         while not self._stopping.is_set():
             removed = 0
+            self._pulse.beat()
             try:
                 removed = await self.run_once()
             except StoreReplyError as error:  # not allowed to, for one: nobody else will tell
@@ -46,6 +54,7 @@ class RetentionLoop:
             except StoreError as error:
                 self._log.debug("retention_interrupted", error=str(error))
             if removed < _LIMIT:
+                self._pulse.beat(self._every_s)
                 with anyio.move_on_after(self._every_s):
                     await self._stopping.wait()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from askel.state import Keys, Timers
+from askel import StoreError
+from askel.state import Keys, Timers, is_passing
 from askel.wire import CommandError, decode_timer
 from askeld.alarm import TimerAlarm
+from askeld.health import Pulse
 from askeld.observability import Logger
 
 _LIMIT = 500
@@ -16,12 +18,15 @@ _GARBAGE = ("type", "timer.unreadable")
 class TimerLoop:
     """Sends the commands of due timers, whichever process armed them."""
 
-    def __init__(self, timers: Timers, keys: Keys, alarm: TimerAlarm, log: Logger) -> None:
+    def __init__(
+        self, timers: Timers, keys: Keys, alarm: TimerAlarm, log: Logger, pulse: Pulse
+    ) -> None:
         """Look when *alarm* says, and at least every second for what others armed."""
         self._timers = timers
         self._keys = keys
         self._alarm = alarm
         self._log = log
+        self._pulse = pulse
         self._stopping = False
 
     def stop(self) -> None:
@@ -30,10 +35,18 @@ class TimerLoop:
         self._alarm.set(0)
 
     async def run(self) -> None:
-        """Fire timers until stopped."""
+        """Fire timers until stopped; trouble with Redis is waited out."""
         while not self._stopping:
-            fired, wait_s = await self.run_once()
+            self._pulse.beat()
+            try:
+                fired, wait_s = await self.run_once()
+            except StoreError as error:
+                if not is_passing(error):
+                    raise
+                self._log.debug("timers_interrupted", error=str(error))
+                continue  # the call has waited long enough
             if fired < _LIMIT and not self._stopping:
+                self._pulse.beat(_LONGEST_S)
                 await self._alarm.wait(min(wait_s, _LONGEST_S))
 
     async def run_once(self) -> tuple[int, float]:

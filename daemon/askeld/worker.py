@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from askel import App, StoreError
+from askel import App, AskelError, StoreError
 from askel.state import (
     Activations,
     Attempts,
@@ -32,6 +32,7 @@ from askeld.config import WorkerConfig, new_consumer
 from askeld.consumer import Consumer
 from askeld.context import WorkerContext
 from askeld.dispatch import Dispatch
+from askeld.health import Health
 from askeld.nudges import NudgeLoop, Nudges
 from askeld.observability import Logger
 from askeld.reclaim import Reclaim
@@ -42,10 +43,31 @@ from askeld.work import Work
 
 # A blocking read may be silent for its block; only then is silence a sign of trouble.
 _MARGIN_S = 5.0
+#: For how long loops insist on an answer before they begin anew, and so show that they move.
+_PATIENCE_S = 5.0
+
+
+class LoopEndedError(AskelError):
+    """A loop of the worker ended, or was cancelled, although nobody had asked for that."""
 
 
 class BindingExecutor(Executor):
-    """Binds run, step and attempt to whatever a handler logs."""
+    """Binds run, step and attempt to whatever a handler logs, and tells of those it gives up."""
+
+    def __init__(self, log: Logger, **options: Any) -> None:
+        """Write to *log*; *options* are those of ``Executor``."""
+        super().__init__(**options)
+        self._log = log
+
+    def gave_up(self, attempt: LocalAttempt) -> None:
+        """Warn: something runs on whose attempt is over."""
+        self._log.warning(
+            "handler_abandoned",
+            run_id=attempt.run_id,
+            step=attempt.key,
+            attempt=attempt.attempt,
+            hint="it was cancelled, or its time was over, and it did not end",
+        )
 
     async def execute(self, attempt: LocalAttempt) -> Outcome:
         """Execute with the context bound; see ``Executor.execute``."""
@@ -77,7 +99,17 @@ class Worker:
         self._connections: list[Connection] = []
         self._leases = Leases()
         self._work = Work(self._leases, config.concurrency)
-        self._executor = BindingExecutor(threads=config.threads, reach=reach, codec=app.codec)
+        #: What the process knows of itself, for whoever asks from outside.
+        self.health = Health(self.consumer_name, config.watchdog_ms / 1_000)
+        self._executor = BindingExecutor(
+            self._log,
+            threads=config.threads,
+            grace_s=config.cancel_grace_ms / 1_000,
+            reach=reach,
+            codec=app.codec,
+        )
+        self.health.check("threads", lambda: self._executor.lost_threads >= config.threads)
+        self._stopping = False
         context = WorkerContext(
             app=app,
             config=config,
@@ -88,6 +120,7 @@ class Worker:
             leases=self._leases,
             work=self._work,
             alarm=TimerAlarm(),
+            health=self.health,
             log=self._log,
         )
         self._wire(context, reach)
@@ -110,18 +143,22 @@ class Worker:
         attempts = Attempts(scripts, keys, **common)
         self._dispatch = Dispatch(context, recording, attempts, self._actors, nudges)
         self._consumer = Consumer(context, self._connect(blocking_s, "askel-read"), commands)
+        pulse, impatient = self.health.pulse, {**common, "patience_s": _PATIENCE_S}
         self._nudge_loop = NudgeLoop(
-            self._connect(blocking_s, "askel-nudge"), keys, name, self._actors
+            self._connect(blocking_s, "askel-nudge"), keys, name, self._actors, pulse("nudges")
         )
-        self._timers = TimerLoop(Timers(scripts, keys, **common), keys, context.alarm, self._log)
+        self._timers = TimerLoop(
+            Timers(scripts, keys, **impatient), keys, context.alarm, self._log, pulse("timers")
+        )
         self._reclaim = Reclaim(
             context, commands, recording, self._consumer.streams, self._dispatch.poisoned
         )
         self._retention = RetentionLoop(
-            Retention(scripts, keys, **common),
-            TimerSweep(scripts, keys, **common),
+            Retention(scripts, keys, **impatient),
+            TimerSweep(scripts, keys, **impatient),
             self._log,
             config.retention_ms,
+            pulse("retention"),
         )
         self._renewal = Renewal(
             leases=self._leases,
@@ -129,6 +166,7 @@ class Worker:
             keys=keys,
             consumer=name,
             renew_ms=config.renew_ms,
+            health=self.health,
             log=self._log,
         )
 
@@ -161,23 +199,34 @@ class Worker:
     async def run(
         self, stop: anyio.Event, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
     ) -> None:
-        """Work until *stop* is set, then drain. A loop that fails takes everything down."""
+        """Work until *stop* is set, then drain. A loop that fails takes everything down.
+
+        Raises:
+            LoopEndedError: A loop ended, or was cancelled, before *stop* was set.
+        """
         await self.check()
         try:
             await self._consumer.create_groups()
             async with anyio.create_task_group() as tasks:
                 self._work.open(tasks, self._dispatch.handle)
                 self._renewal.start(asyncio.get_running_loop())
-                for loop in (self._timers, self._reclaim, self._retention, self._nudge_loop):
-                    tasks.start_soon(loop.run)
-                tasks.start_soon(self._consumer.run)
-                tasks.start_soon(self._renewal.watch)
+                for name, run in (
+                    ("timers", self._timers.run),
+                    ("reclaim", self._reclaim.run),
+                    ("retention", self._retention.run),
+                    ("nudges", self._nudge_loop.run),
+                    ("consumer", self._consumer.run),
+                    ("renewal", self._renewal.watch),
+                ):
+                    tasks.start_soon(self._keep, name, run)
+                self.health.clear("starting")
                 self._log.info(
                     "worker_ready",
                     app=self._app.name,
                     streams=self._consumer.streams,
                     workflows=sorted(self._app.workflows),
                     steps=sorted(self._app.steps),
+                    max_block_ms=self._config.max_block_ms,
                 )
                 task_status.started()
                 await stop.wait()
@@ -186,8 +235,24 @@ class Worker:
         finally:
             await self._close()
 
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a loop; it must not end before the worker is stopped, in whatever way."""
+        try:
+            await run()
+        except anyio.get_cancelled_exc_class():
+            if anyio.current_effective_deadline() == float("-inf"):
+                raise
+            # Nobody but a handler that cancels whatever it finds: unseen, it would end with 0.
+            raise LoopEndedError(f"the loop {name} was cancelled from outside") from None
+        if not self._stopping:
+            raise LoopEndedError(f"the loop {name} ended although nobody asked it to")
+        if name != "renewal":
+            self.health.ended(name)
+
     async def _drain(self) -> None:
         """Stop reading, hand back what was not begun, let the rest end; renewal stops last."""
+        self._stopping = True
+        self.health.hinder("draining")
         self._log.info("worker_draining", in_work=len(self._leases))
         self._reclaim.stop()
         self._timers.stop()
@@ -203,6 +268,7 @@ class Worker:
         self._nudge_loop.stop()
 
     async def _close(self) -> None:
+        self.health.hinder("stopped")
         self._executor.close()
         with anyio.CancelScope(shield=True), anyio.move_on_after(_MARGIN_S):
             await self._renewal.stop()

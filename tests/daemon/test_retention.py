@@ -6,9 +6,11 @@ from tests.helpers.state import keys_of_run
 from tests.helpers.waiting import wait_until
 
 from askel import RedisWorkflowService, StoreReplyError, StoreUnavailableError
+from askeld.health import Health
 from askeld.retention import RetentionLoop
 
 SOON = {"retention_ms": 20}
+PULSE = Health("w", 30).pulse("retention")
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ class NoTimers:
 
 async def test_loop_waits_out_trouble_and_goes_on_at_once_while_there_is_more(quiet):
     made = {}
-    made["loop"] = RetentionLoop(Broken(made), NoTimers(), quiet, every_ms=1)
+    made["loop"] = RetentionLoop(Broken(made), NoTimers(), quiet, 1, PULSE)
 
     await made["loop"].run()
 
@@ -126,7 +128,7 @@ async def test_policy_that_cannot_be_read_is_told_of_once(quiet):
             return 0
 
     nothing = Nothing()
-    loop = RetentionLoop(nothing, NoTimers(), quiet, every_ms=1)
+    loop = RetentionLoop(nothing, NoTimers(), quiet, 1, PULSE)
     assert await loop.run_once() == 0
     assert quiet.said == []
     nothing.damaged = ["w"]

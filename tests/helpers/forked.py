@@ -19,9 +19,9 @@ from tests.helpers.workers import WorkerProcess
 
 from askeld.cli import main
 from askeld.cli.arguments import load_app
-from askeld.cli.worker import serve
 from askeld.config import WorkerConfig
 from askeld.observability import configure_logs
+from askeld.process import leave, serve
 
 _context: ForkServerContext = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["pytest", "tests.helpers.forked", "tests.apps.parts"])
@@ -100,4 +100,4 @@ def _work(
         sys.exit(main(arguments))
     configure_logs("info")
     config = WorkerConfig(url=env["REDIS_URL"], prefix=env["ASKEL_PREFIX"], **settings)
-    sys.exit(serve(load_app(arguments[1]), config, "worker"))
+    sys.exit(leave(serve(load_app(arguments[1]), config, "worker")))

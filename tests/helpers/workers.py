@@ -69,6 +69,7 @@ class WorkerProcess:
             "ASKEL_PREFIX": prefix,
             "PYTHONPATH": os.pathsep.join(folders),
             "PYTHONUNBUFFERED": "1",
+            "ASKEL_HTTP": "off",
         }
         if failpoint is not None:
             own["ASKEL_FAILPOINT"] = failpoint

@@ -2,7 +2,16 @@
 
 from tests.state.scenarios import answers
 
-from askel.state import RunStatus, renew_call, started_body, status_body
+from askel.state import (
+    RunStatus,
+    Sweeping,
+    TokenSweep,
+    denied_commands,
+    load_scripts,
+    renew_call,
+    started_body,
+    status_body,
+)
 
 # Commands that are recorded.
 
@@ -371,3 +380,56 @@ async def _(w):
 async def _(w):
     await w.redis.zadd(w.keys.timers, {"past": 1})
     return lambda: w.timers.fire([(b"past", w.keys.commands(), ["type", "timer.fire"])])
+
+
+def swept(w, **given):
+    consumer = given.pop("consumer", "me")
+    options = {"idle_ms": 0, "room": 10, "every_ms": 60_000, **given}
+    return lambda: w.caller(Sweeping, consumer).sweep(w.keys.commands("q"), **options)
+
+
+@answers("sweep", "OK")
+async def _(w):
+    await w.entry("type", "run.signal", queue="q", consumer="dead")
+    return swept(w)
+
+
+@answers("sweep", "WAIT")
+async def _(w):
+    await w.entry("type", "run.signal", queue="q", consumer="dead")
+    await swept(w, consumer="another")()
+    return swept(w)
+
+
+@answers("renew of a deleted entry", "OK")
+async def _(w):
+    entry = await w.started()
+    await w.redis.xdel(entry.stream, entry.id)
+    await renewal(w, entry)()  # claims it, and from Redis 7 on so forgets that it was pending
+    return renewal(w, entry)
+
+
+@answers("renew of a deleted entry", "LOST")
+async def _(w):
+    entry = await w.started()
+    await w.redis.xdel(entry.stream, entry.id)
+    await renewal(w, entry)()
+    return renewal(w, entry, nonce="robbed")
+
+
+@answers("self_test", "OK")
+async def _(w):
+    await w.redis.hset(w.keys.meta, mapping={"store": "s", "layout": 1, "partitions": 1})
+    return lambda: denied_commands(w.scripts, w.keys, list(load_scripts()))
+
+
+@answers("self_test", "NOMETA")
+async def _(w):
+    return lambda: denied_commands(w.scripts, w.keys, list(load_scripts()))
+
+
+@answers("remake_tokens", "OK")
+async def _(w):
+    entry = await w.started()
+    await w.redis.xdel(entry.stream, entry.id)
+    return lambda: w.caller(TokenSweep).run_once([w.keys.commands_default], silent_ms=0)

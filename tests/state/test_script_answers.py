@@ -67,6 +67,9 @@ SECOND = {
     "renew": None,
     "poison": "GONE",
     "deliver": None,
+    "sweep": None,
+    "self_test": "OK",
+    "remake_tokens": "OK",
 }
 # Refusals that acknowledge the entry, or settle something, as the header says.
 SETTLES = {

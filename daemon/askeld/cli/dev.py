@@ -13,11 +13,12 @@ import msgspec
 
 from askel import App
 from askeld.cli.arguments import add_redis_options, given_url, load_app
-from askeld.cli.worker import add_worker_options, config_from, given, log_level, serve
+from askeld.cli.worker import add_worker_options, config_from, given, log_level
 from askeld.config import DEFAULT_URL, DEV_FOLDER, DEV_URL_FILE
 from askeld.demo import example_folder
 from askeld.embedded import EmbeddedServer
 from askeld.observability import configure_logs
+from askeld.process import leave, serve
 
 EPILOG = f"""\
 Without an app the onboarding example is served. A private Redis is started unless --redis or
@@ -31,6 +32,8 @@ examples:
 
 #: Short, because here a worker is restarted often, and waiting for its work to come back is a bore.
 _LEASES = {"lease_ms": 2_000, "claim_idle_ms": 2_500}
+#: Whoever develops may stop in a debugger for as long as they like.
+_NO_LIMIT = {"max_block_ms": 0}
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -39,13 +42,13 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("app", nargs="?", help="module:app; the onboarding example by default")
     add_redis_options(parser)
     add_worker_options(parser)
-    parser.set_defaults(call=_dev, verb=verb)
+    parser.set_defaults(call=lambda options: leave(_dev(options)), verb=verb)
 
 
 def _dev(options: argparse.Namespace) -> int:
     app = load_app(options.app) if options.app else _sample()
     url = given_url(options)
-    config = config_from(options, url or DEFAULT_URL, **_leases(options))
+    config = config_from(options, url or DEFAULT_URL, **_NO_LIMIT, **_leases(options))
     configure_logs(log_level(options))
     if url:
         _greet(app)

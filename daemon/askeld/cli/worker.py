@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import os
-import signal
-import sys
-import threading
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
-import anyio
-import structlog
-
-from askel import App, AskelError, InvalidOptionError
+from askel import InvalidOptionError
 from askel.state import check_compat
-from askel.workflow import THREAD_NAME
 from askeld.cli.arguments import (
     add_redis_options,
     duration_argument,
     load_app,
     required_url,
 )
-from askeld.cli.exits import Exit, exit_for
-from askeld.config import WorkerConfig
-from askeld.failpoints import failpoint
+from askeld.config import DEFAULT_HTTP, PROFILES, WorkerConfig, parse_address
 from askeld.observability import configure_logs
-from askeld.worker import Worker
+from askeld.process import leave, serve
 
 EPILOG = """\
 examples:
@@ -36,19 +24,24 @@ examples:
   askel worker shop:app --queue warehouse --concurrency 50
   REDIS_URL=redis://10.0.0.5:6379 python -m askeld shop:app
 
-SIGTERM drains: nothing new is read, running steps end, the rest is handed back, exit 0.
-A second signal stops at once.
+SIGTERM, SIGINT and SIGHUP drain: nothing new is read, running steps end, the rest is handed
+back, exit 0. A second signal stops at once. Health is told at http://ADDRESS:PORT/healthz and
+/readyz; `askel health` asks there.
 """
 
 #: Durations a worker takes: option -> (field of WorkerConfig, help).
 _DURATIONS = {
     "lease": ("lease_ms", "how long an owner may be silent (10s)"),
     "claim-idle": ("claim_idle_ms", "silence after which work is taken over (12s)"),
+    "sweep": ("sweep_ms", "how often is looked for work to take over (1s)"),
     "linger": ("linger_ms", "how long a waiting run is kept in memory (10s)"),
     "drain-timeout": ("drain_ms", "how long running steps may take at the end (25s)"),
     "unknown-after": ("unknown_after_ms", "give up on a name no worker has (10min)"),
     "retention-every": ("retention_ms", "how often retention policies are applied (30s)"),
     "not-found-after": ("not_found_after_ms", "give up on a run that is not there (25s)"),
+    "warn-block": ("warn_block_ms", "name what blocks the event loop for so long; 0s: never (1s)"),
+    "max-block": ("max_block_ms", "end the process whose loop is blocked; 0s: never (20s)"),
+    "watchdog": ("watchdog_ms", "how late a loop may be before the worker is unhealthy (30s)"),
 }
 _COUNTS = {
     "concurrency": "entries worked on at a time (500)",
@@ -57,10 +50,6 @@ _COUNTS = {
 }
 
 _LEVELS = ("debug", "info", "warning", "error")
-
-_GC_THRESHOLD = (10_000, 20, 20)
-#: How long threads may take to notice that nothing more is to be done, in seconds.
-_STUCK_S = 0.5
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -81,6 +70,16 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", metavar="N", help=f"{line} [{_variable(name)}]")
     for name, (_, line) in _DURATIONS.items():
         parser.add_argument(f"--{name}", metavar="TIME", help=f"{line} [{_variable(name)}]")
+    parser.add_argument(
+        "--profile",
+        choices=tuple(PROFILES),
+        help="default leases, or fast ones: a dead worker's step is back in 3s [ASKEL_PROFILE]",
+    )
+    parser.add_argument(
+        "--http",
+        metavar="ADDRESS:PORT",
+        help=f"where to tell health, or off ({DEFAULT_HTTP}) [ASKEL_HTTP]",
+    )
     parser.add_argument("--log-level", choices=_LEVELS, help="what to log (info) [ASKEL_LOG_LEVEL]")
     parser.add_argument(
         "--compat",
@@ -98,7 +97,8 @@ def _variable(name: str) -> str:
 
 def config_from(options: argparse.Namespace, url: str, **defaults: int) -> WorkerConfig:
     """Return the settings: flag, else environment, else *defaults*, else those of WorkerConfig."""
-    settings: dict[str, object] = {**defaults, "url": url, "prefix": options.prefix}
+    chosen = _profile(*given(options, "profile"))
+    settings: dict[str, object] = {**defaults, **chosen, "url": url, "prefix": options.prefix}
     for name in _COUNTS:
         where, text = given(options, name)
         if text is not None:
@@ -109,6 +109,7 @@ def config_from(options: argparse.Namespace, url: str, **defaults: int) -> Worke
             settings[field] = duration_argument(where, text)
     queues = options.queue or [q for q in os.environ.get("ASKEL_QUEUES", "").split(",") if q]
     settings["queues"] = ("", *queues)
+    settings["http"], settings["http_required"] = _http(*given(options, "http"))
     settings["compat"] = _compat(*given(options, "compat"))
     settings["allow_unsafe"] = options.allow_unsafe_redis
     settings["clock_offset_ms"] = int(os.environ.get("ASKEL_CLOCK_OFFSET_MS", "0"))
@@ -128,6 +129,24 @@ def _compat(where: str, text: str | None) -> str | None:
         return check_compat(text)
     except InvalidOptionError as error:
         raise InvalidOptionError(f"{where}: {error}") from None
+
+
+def _profile(where: str, text: str | None) -> Mapping[str, int]:
+    if text is not None and text not in PROFILES:
+        msg = f"{where} {text!r:.80} is no profile: give one of {', '.join(PROFILES)}"
+        raise InvalidOptionError(msg)
+    return PROFILES[text or "default"]
+
+
+def _http(where: str, text: str | None) -> tuple[str, bool]:
+    """Return where to tell health (empty: nowhere), and whether somebody asked for that."""
+    if text == "off":
+        return "", False
+    try:
+        parse_address(text or DEFAULT_HTTP)
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"{where} {error}") from None
+    return text or DEFAULT_HTTP, text is not None
 
 
 def _count(where: str, text: str) -> int:
@@ -158,88 +177,4 @@ def work(options: argparse.Namespace) -> int:
     app = load_app(options.app)
     config = config_from(options, required_url(options))
     configure_logs(log_level(options))
-    code = serve(app, config, options.verb)
-    _leave_stuck_threads(code)
-    return code
-
-
-def _leave_stuck_threads(code: int) -> None:
-    """End the process although a handler still blocks its thread: its step was handed back."""
-    end = time.monotonic() + _STUCK_S
-    for thread in threading.enumerate():
-        if thread.name.startswith(THREAD_NAME):
-            thread.join(max(end - time.monotonic(), 0))
-            if thread.is_alive():
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-
-
-def serve(app: App, config: WorkerConfig, verb: str) -> int:
-    """Run a worker in this process for *verb*; return its exit code."""
-    log = structlog.get_logger()
-    # What was imported lives as long as the process: the collector need not look at it again and
-    # again. Measured: a sixth of the worker's time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*_GC_THRESHOLD)
-    try:
-        return anyio.run(_serve, app, config, log, backend_options={"use_uvloop": _has_uvloop()})
-    except BaseExceptionGroup as group:
-        return _failed(log, verb, group)
-    except AskelError as error:
-        return _failed(log, verb, BaseExceptionGroup("", [error]))
-
-
-async def _serve(app: App, config: WorkerConfig, log: structlog.BoundLogger) -> int:
-    worker = Worker(app, config, log, reach=failpoint(os.environ.get("ASKEL_FAILPOINT")))
-    stop = anyio.Event()
-    async with _signals(stop) as second, anyio.create_task_group() as tasks:
-
-        async def cut_short() -> None:
-            await second.wait()
-            os._exit(128 + signal.SIGTERM)
-
-        tasks.start_soon(cut_short)
-        await worker.run(stop)
-        tasks.cancel_scope.cancel()
-    return Exit.OK
-
-
-@asynccontextmanager
-async def _signals(stop: anyio.Event) -> AsyncIterator[anyio.Event]:
-    """Set *stop* at the first SIGTERM or SIGINT, and the yielded event at the second."""
-    second = anyio.Event()
-
-    async def listen() -> None:
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
-            async for _ in received:
-                (second if stop.is_set() else stop).set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(listen)
-        yield second
-        tasks.cancel_scope.cancel()
-
-
-def _failed(log: structlog.BoundLogger, verb: str, group: BaseExceptionGroup[BaseException]) -> int:
-    """Say why the worker ended: one line for what we know, the whole for a mistake of ours."""
-    known, unknown = group.split(AskelError)
-    if unknown is not None:
-        log.error("worker_failed", exc_info=unknown)
-        return Exit.ERROR
-    assert known is not None
-    error: BaseException = known
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    assert isinstance(error, AskelError)
-    sys.stderr.write(f"askel {verb}: {error}\n")
-    return exit_for(error)
-
-
-def _has_uvloop() -> bool:
-    try:
-        import uvloop  # noqa: F401, PLC0415 - optional
-    except ImportError:
-        return False
-    return True
+    return leave(serve(app, config, options.verb))

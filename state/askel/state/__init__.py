@@ -28,6 +28,8 @@ from askel.state.protocol.attempts import Attempts, Timers, renew_call, renewed
 from askel.state.protocol.caller import GROUP
 from askel.state.protocol.nudging import owner_process, send_nudge
 from askel.state.protocol.recording import Recording, create_call
+from askel.state.protocol.sweeping import Sweeping, Swept
+from askel.state.protocol.tokens import TokenSweep
 from askel.state.protocol.turns import (
     Activated,
     Begun,
@@ -68,9 +70,11 @@ from askel.state.service import RedisWorkflowService
 from askel.state.store.addresses import read_secret
 from askel.state.store.connecting import connect
 from askel.state.store.connection import Connection, MultiplexedConnection
-from askel.state.store.scripts import Script, Scripts, is_passing, load_scripts
-from askel.state.store.server import ServerFacts
+from askel.state.store.permissions import denied_commands
+from askel.state.store.scripts import Script, Scripts, load_scripts
+from askel.state.store.server import ServerFacts, probe_store, why_unsafe
 from askel.state.store.settings import ConnectionSettings
+from askel.state.store.trouble import StoreTrouble, is_passing, trouble_of
 from askel.state.sync.sync_service import SyncRedisWorkflowService
 from askel.state.timers import TimerSweep
 from askel.state.versions import VersionStatus, WorkflowVersion
@@ -126,11 +130,15 @@ __all__ = [
     "StepResult",
     "StepState",
     "StepStatus",
+    "StoreTrouble",
+    "Sweeping",
+    "Swept",
     "SyncRedisWorkflowService",
     "SystemIds",
     "TimelineEvent",
     "TimerSweep",
     "Timers",
+    "TokenSweep",
     "Turn",
     "Turned",
     "VersionStatus",
@@ -145,6 +153,7 @@ __all__ = [
     "connect",
     "create_call",
     "decode_entries",
+    "denied_commands",
     "fields_of",
     "fold_attempts",
     "from_ms",
@@ -152,6 +161,7 @@ __all__ = [
     "is_passing",
     "load_scripts",
     "owner_process",
+    "probe_store",
     "quoted",
     "read_run",
     "read_secret",
@@ -165,4 +175,6 @@ __all__ = [
     "started_body",
     "status_body",
     "step_body",
+    "trouble_of",
+    "why_unsafe",
 ]

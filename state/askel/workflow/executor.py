@@ -11,7 +11,7 @@ import contextvars
 import inspect
 import traceback
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -28,32 +28,53 @@ from askel.workflow.context import StepContext
 DEFAULT_THREADS = 40
 #: What the names of those threads begin with.
 THREAD_NAME = "askel-step"
+#: How long a handler may take to end when it is cancelled, in seconds.
+DEFAULT_GRACE_S = 2.0
 _STACK_FRAMES = 20
+
+#: What a handler returned, or what it raised.
+Ending = tuple[Any, BaseException | None]
 
 
 class Executor:
-    """Calls handlers: coroutines here, plain functions in a bounded pool of threads."""
+    """Calls handlers: coroutines in a task of their own, plain functions in a pool of threads.
+
+    A handler that does not end when it is cancelled is given up: whoever executes it goes on.
+    """
 
     def __init__(
         self,
         *,
         threads: int = DEFAULT_THREADS,
+        grace_s: float = DEFAULT_GRACE_S,
         reach: Callable[[str], None] | None = None,
         codec: Codec = PLAIN,
     ) -> None:
         """Bound the threads; payloads are read and written by *codec*.
 
-        *reach* is told before and after each handler, by tests.
+        *grace_s* is how long a handler may take to end when it is cancelled. *reach* is told
+        before and after each handler, by tests.
         """
         # Not anyio's threads: those count as free when the waiting is cancelled, however long the
         # handler still blocks.
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=THREAD_NAME)
+        self._grace_s = grace_s
         self._reach = reach
         self._codec = codec
+        self._lost_threads: set[Future[Any]] = set()
+        self._lost_tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def lost_threads(self) -> int:
+        """How many threads still execute what was given up."""
+        return len(self._lost_threads)
 
     def close(self) -> None:
         """Begin nothing more in threads; handlers that still block are not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def gave_up(self, attempt: LocalAttempt) -> None:
+        """Tell that the handler of *attempt* goes on although its attempt is over."""
 
     async def execute(self, attempt: LocalAttempt) -> Outcome:
         """Execute *attempt* and return how it ended.
@@ -76,47 +97,104 @@ class Executor:
             return failure(error, codec=codec)  # another worker may have the right key
         except PayloadError as error:
             return failure(error, permanent=True, codec=codec)
+        # A task of its own: what a handler does to its task, it does to no other; and it can be
+        # left behind.
+        task = asyncio.create_task(self._call(attempt, arguments, named))
         limit_s = None if attempt.timeout_ms is None else attempt.timeout_ms / 1_000
         try:
-            with anyio.move_on_after(limit_s) as scope:
-                result = await self._call(definition, arguments, named)
-            if _is_cancelled():  # it cancelled its own task, and returned before that took effect
-                await asyncio.sleep(0)
-        except anyio.get_cancelled_exc_class() as error:
-            if anyio.current_effective_deadline() == float("-inf"):
-                raise  # the cancellation is the caller's
-            await _forget_cancellation()
-            return failure(error, message="the handler was cancelled from within", codec=codec)
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            return failure(error, codec=codec)
-        if scope.cancelled_caught:
-            limit = duration_text(attempt.timeout_ms or 0)
-            return failure(TimeoutError(f"the attempt took longer than {limit}"), codec=codec)
+            in_time = await _has_ended(task, limit_s)
+            if not in_time:
+                await self._stop(task, attempt)
+        except anyio.get_cancelled_exc_class():
+            with anyio.CancelScope(shield=True):
+                await self._stop(task, attempt)
+            raise
+        result, raised = _result_of(task)
+        if not in_time and isinstance(raised, asyncio.CancelledError):
+            said = f"the attempt took longer than {duration_text(attempt.timeout_ms or 0)}"
+            if not task.done():
+                said += ", and its handler did not end when it was cancelled"
+            return failure(TimeoutError(said), codec=codec)
+        if isinstance(raised, asyncio.CancelledError):
+            return failure(raised, message="the handler was cancelled from within", codec=codec)
+        if raised is not None:
+            return failure(raised, codec=codec)
         try:
             return Outcome(codec.encode(result))
         except PayloadError as error:
             return failure(error, permanent=True, codec=codec)
 
-    async def _call(
-        self, definition: StepDefinition, arguments: list[Any], named: dict[str, Any]
-    ) -> Any:
-        if definition.is_async:
-            return await definition.fn(*arguments, **named)
+    async def _stop(self, task: asyncio.Task[Any], attempt: LocalAttempt) -> None:
+        """Cancel *task*; when its grace is over, leave it behind."""
+        task.cancel()
+        if not await _has_ended(task, self._grace_s):
+            self._lost_tasks.add(task)  # the loop itself keeps no task alive
+            task.add_done_callback(self._lost_tasks.discard)
+            self.gave_up(attempt)
 
-        def call() -> tuple[Any, BaseException | None]:
+    async def _call(
+        self, attempt: LocalAttempt, arguments: list[Any], named: dict[str, Any]
+    ) -> Ending:
+        """Call the handler; whatever it raises is returned, so that no loop or group sees it."""
+        definition = attempt.definition
+        try:
+            if definition.is_async:
+                return await definition.fn(*arguments, **named), None
+            result, raised = await self._in_thread(attempt, arguments, named)
+            # A decorator, or an object that is called, may hide that the handler is async.
+            return (await result if inspect.iscoroutine(result) else result), raised
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+            return None, error
+
+    async def _in_thread(
+        self, attempt: LocalAttempt, arguments: list[Any], named: dict[str, Any]
+    ) -> Ending:
+        def call() -> Ending:
             # What crosses from the thread is a value: a StopIteration cannot, as an exception.
             try:
-                return definition.fn(*arguments, **named), None
-            except BaseException as error:  # noqa: BLE001 - raised again in the loop
+                return attempt.definition.fn(*arguments, **named), None
+            except BaseException as error:  # noqa: BLE001 - a handler may raise anything
                 return None, error
 
-        loop = asyncio.get_running_loop()
-        context = contextvars.copy_context()
-        result, error = await loop.run_in_executor(self._threads, context.run, call)
-        if error is not None:
-            raise error
-        # A decorator, or an object that is called, may hide that the handler is async.
-        return await result if inspect.iscoroutine(result) else result
+        executed = self._threads.submit(contextvars.copy_context().run, call)
+        try:
+            return await asyncio.wrap_future(executed)
+        except asyncio.CancelledError:
+            if not executed.done():  # no thread can be stopped
+                self._lost_threads.add(executed)
+                executed.add_done_callback(self._lost_threads.discard)
+                self.gave_up(attempt)
+            raise
+
+
+async def _has_ended(task: asyncio.Task[Any], limit_s: float | None) -> bool:
+    """Wait until *task* has ended, or for *limit_s*; tell whether it has ended.
+
+    Unlike awaiting the task, that can be cancelled although the task cannot.
+    """
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+
+    def wake(_: object = None) -> None:
+        if not waiter.done():
+            waiter.set_result(None)
+
+    task.add_done_callback(wake)
+    timer = None if limit_s is None else loop.call_later(limit_s, wake)
+    try:
+        await waiter
+    finally:
+        task.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+    return task.done()
+
+
+def _result_of(task: asyncio.Task[Ending]) -> Ending:
+    """Return what the handler returned or raised; one that goes on was cancelled in vain."""
+    if not task.done() or task.cancelled():  # it may cancel its task and return before that bites
+        return None, asyncio.CancelledError()
+    return task.result()
 
 
 def failure(
@@ -157,19 +235,3 @@ def _arguments(
         return arguments, {}
     context = StepContext(attempt.run_id, attempt.key, attempt.attempt)
     return arguments, {definition.context_name: context}
-
-
-def _is_cancelled() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-async def _forget_cancellation() -> None:
-    """Undo every ``task.cancel()`` that a handler called on its own task, delivered or not."""
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()
-        try:
-            await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            continue
