@@ -38,7 +38,7 @@ OTHER_POINTS = {
     "garbage": ("bury",),
     "signalled": ("record",),
     "drained": ("requeue",),
-    "reclaimed": ("deliver",),
+    "reclaimed": ("sweep", "deliver"),
     "poisonous": ("poison",),
     "retained": ("measure_runs", "expired", "delete_run", "prune_index"),
 }

@@ -23,13 +23,13 @@ from tests.state.read_calls import READS
 from tests.state.service_calls import SERVICE
 
 from askel import LockLostError, StepState
-from askel.state import Activations, Scripts, Timers, load_scripts
+from askel.state import Activations, Scripts, Timers, TokenSweep, denied_commands, load_scripts
 
 CASES = [*PROTOCOL, *SERVICE, *READS, *KEEPING]
 ROOT = Path(__file__).resolve().parents[2]
 # Called by the daemon alone, and looked at there: see test_calls_with_literal_arguments.
 DAEMON_ONLY = {"forget_consumer"}
-BY_HAND = {"turn", "fire", "renew_lock", "release_lock"}
+BY_HAND = {"turn", "fire", "renew_lock", "release_lock", "self_test", "remake_tokens"}
 
 
 def by_name(names, values):
@@ -298,6 +298,45 @@ async def test_fire_sends_each_timer_with_its_stream_and_words():
     assert call.args == [3, b"m1", 2, 2, "a", "1", b"m2", 3, 1, "b", b"m3", 2, 0]
     with pytest.raises(AssertionError, match="answered UNHEARD"):
         await caller(Timers, StubConnection({"fire": [b"UNHEARD"]})).fire([])
+
+
+async def test_self_test_sends_each_command_with_its_length():
+    script, stub = load_scripts()["self_test"], StubConnection({"self_test": [b"OK", []]})
+
+    await denied_commands(Scripts(stub), K, ["due"], also=["XLEN"])
+
+    assert (script.keys, script.answers) == (("meta", "key..."), ("OK", "NOMETA"))
+    assert " ".join(script.args) == "ncommands {nwords word...}..."
+    *places, last = [call for call in stub.calls if call.script == "self_test"]
+    assert all(call.keys[0] == K.meta and call.args == [0] for call in places)
+    none = K.lock("-self-test")
+    assert last.keys == [K.meta, none]
+    assert last.args == [3, 1, "TIME", 2, "XLEN", none, 4, "ZRANGEBYSCORE", none, "0", "0"]
+    stub = StubConnection({"self_test": [b"NOMETA"]})
+    assert await denied_commands(Scripts(stub), K, ["due"]) == {}
+
+
+async def test_remake_tokens_sends_who_lives_and_a_page_of_runs():
+    script, stub = (
+        load_scripts()["remake_tokens"],
+        StubConnection({"remake_tokens": [b"OK", [b"r"]]}),
+    )
+    plain = stub.send
+
+    async def send(*command):
+        told = {"ZRANGE": [b"r", b"s"], "XINFO": [[b"name", b"me", b"idle", 5, b"pending", 0]]}
+        return told[command[0]] if command[0] in told else await plain(*command)
+
+    stub.send = send
+
+    assert await caller(TokenSweep, stub).run_once([STREAM], silent_ms=6) == (["r"], True)
+
+    call = stub.call("remake_tokens")
+    assert script.keys == ("commands", "run_stem", "ctl_stem", "stream...")
+    assert call.keys == [K.commands_default, K.run(""), K.ctl(""), STREAM]
+    assert " ".join(script.args) == "nalive alive... run_id..."
+    assert call.args == [1, b"me", b"r", b"s"]
+    assert script.answers == ("OK",)
 
 
 LOCKED = {"acquire_lock": [b"OK", 1], "renew_lock": [b"OK"], "release_lock": [b"OK"]}

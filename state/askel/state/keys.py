@@ -102,6 +102,10 @@ class Keys:
             return self.commands_default
         return f"{self.commands_default}:{check_queue(queue)}"
 
+    def sweep(self, queue: str = "") -> str:
+        """Hash that says who sweeps the pending list of a stream of commands, and how far."""
+        return f"{self.prefix}:sweep:{check_queue(queue)}" if queue else f"{self.prefix}:sweep"
+
     def queue_of(self, stream: str) -> str:
         """Return the queue whose commands are on *stream*; the default stream has none."""
         return stream[len(self.commands_default) + 1 :]
