@@ -29,6 +29,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "health": ("health", "ask a worker on this machine how it does"),
     "retention": ("retention", "show or set how long ended runs are kept"),
     "reindex": ("reindex", "rebuild the indexes from the runs themselves"),
+    "acl": ("acl", "print Redis users with the least privileges"),
 }
 
 #: What is imported only where it is used -> the extra that brings it.
