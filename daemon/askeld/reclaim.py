@@ -8,23 +8,27 @@ from functools import partial
 import anyio
 
 from askel import StoreError, StoreReplyError
-from askel.state import GROUP, Connection, Entry, Recording, Scripts
+from askel.state import GROUP, Connection, Entry, Recording, Scripts, Sweeping, Swept
 from askeld.context import WorkerContext
 from askeld.renewal import Held
 
-_COUNT = 100
+#: How often a worker without room looks for some, while others may have the turn. The script that
+#: hands out turns answers so, too, while there is more to be claimed.
+_ASKS_PER_TURN = 8
 _FORGET_EVERY = 60
 _FORGET_IDLE_MS = 3_600_000
+_MOST_PENDING = 20_000
 
 
 class Reclaim:
-    """Sweeps the pending lists; the cursor is kept, so that every entry's turn comes."""
+    """Sweeps the pending lists, in turns with the other workers; the place reached is in Redis."""
 
     def __init__(
         self,
         context: WorkerContext,
         connection: Connection,
         recording: Recording,
+        sweeping: Sweeping,
         streams: list[str],
         poisoned: Callable[[Entry, int], Awaitable[bool]],
     ) -> None:
@@ -34,19 +38,24 @@ class Reclaim:
             context: Of the worker.
             connection: The way to Redis.
             recording: The scripts.
+            sweeping: The turns in which workers sweep. It must not send a call again.
             streams: What the worker serves.
             poisoned: Buries an entry that was delivered too often; False if it must not be.
         """
         self._connection = connection
         self._scripts = Scripts(connection)
         self._recording = recording
+        self._sweeping = sweeping
         self._streams = streams
         self._poisoned = poisoned
         self._suspect = anyio.Semaphore(1)
         self._config = context.config
         self._work = context.work
         self._log = context.log
-        self._cursors = dict.fromkeys(streams, "0-0")
+        self._pulse = context.health.pulse("reclaim")
+        self._wait_ms = 0
+        self._unsure: set[str] = set()
+        self._refused: dict[str, str] = {}
         self._sweeps = 0
         self._stopping = anyio.Event()
 
@@ -57,57 +66,82 @@ class Reclaim:
     async def run(self) -> None:
         """Sweep until stopped; trouble with Redis is left to the next sweep."""
         while not self._stopping.is_set():
-            try:
-                await self.run_once()
-            except StoreError as error:
-                self._log.debug("sweep_interrupted", error=str(error))
-            with anyio.move_on_after(self._config.sweep_ms / 1_000):
+            await self.run_once()
+            self._pulse.beat(self._wait_ms / 1_000)
+            with anyio.move_on_after(self._wait_ms / 1_000):
                 await self._stopping.wait()
 
     async def run_once(self) -> int:
-        """Sweep each stream once; return how many entries were taken over."""
-        taken = 0
+        """Take every turn that is free, on each stream; return how many entries were taken over."""
+        taken, self._wait_ms = 0, self._config.sweep_ms
         for stream in self._streams:
-            while not self._stopping.is_set():
-                found = await self._sweep(stream)
-                taken += found
-                if self._cursors[stream] == "0-0" or not found:
-                    break
-        self._sweeps += 1
-        if self._sweeps % _FORGET_EVERY == 0:
-            await self._forget_the_dead()
+            try:
+                taken += await self._sweep(stream)
+                self._refused.pop(stream, None)
+            except StoreReplyError as error:
+                self._tell_refused(stream, error)
+            except StoreError as error:
+                # What was claimed by a call whose reply was lost is pending for us by now.
+                self._unsure.add(stream)
+                self._log.debug("sweep_interrupted", stream=stream, error=str(error))
         return taken
 
     async def _sweep(self, stream: str) -> int:
-        room = self._work.room
-        if room <= 0:
-            return 0
-        reply = await self._connection.send(
-            "XAUTOCLAIM",
-            stream,
-            GROUP,
-            self._recording.consumer,
-            self._config.claim_idle_ms,
-            self._cursors[stream],
-            "COUNT",
-            min(_COUNT, room),
-            "JUSTID",
-        )
-        self._cursors[stream] = reply[0].decode()
-        found = 0
-        for entry_id in reply[1]:
-            entry = Entry(stream, entry_id.decode())
-            if self._work.is_new(entry):
-                found += 1
-                self._work.begin(entry, partial(self._admit, await self._deliveries(entry)))
-        return found
+        """Sweep *stream* for as long as it is our turn and there is room."""
+        taken = 0
+        if stream in self._unsure:
+            taken += await self._take_up(stream)
+        while not self._stopping.is_set():
+            self._pulse.beat()
+            room = self._work.room
+            if room <= 0:
+                self._ask_again(0)
+                break
+            swept = await self._sweeping.sweep(
+                stream,
+                idle_ms=self._config.claim_idle_ms,
+                room=room,
+                every_ms=self._config.sweep_ms,
+            )
+            taken += self._begin(stream, swept)
+            if not swept.goes_on:
+                self._ask_again(swept.wait_ms)
+                break
+        self._sweeps += 1
+        if self._sweeps % _FORGET_EVERY == 0:
+            await self._forget_the_dead(stream)
+        return taken
 
-    async def _deliveries(self, entry: Entry) -> int:
-        """Return how often *entry* was delivered; claiming it (JUSTID) does not count."""
+    def _ask_again(self, wait_ms: int) -> None:
+        """Ask for the turn in *wait_ms*, but not all the time while there is no room."""
+        least_ms = max(self._config.sweep_ms // _ASKS_PER_TURN, 1)
+        self._wait_ms = min(self._wait_ms, max(wait_ms, least_ms))
+
+    def _begin(self, stream: str, swept: Swept) -> int:
+        """Begin work on what was claimed, but for what is in work here: that was renewed by it."""
+        for entry_id in swept.lost:
+            self._log.warning(
+                "command_dead_lettered", entry_id=entry_id, stream=stream, reason="body_lost"
+            )
+        fresh = [claim for claim in swept.claimed if self._work.is_new(claim[0])]
+        for entry, deliveries in fresh:
+            self._work.begin(entry, partial(self._admit, deliveries))
+        return len(fresh)
+
+    async def _take_up(self, stream: str) -> int:
+        """Begin work on what is pending for us and not in work: a lost reply named it."""
         reply = await self._connection.send(
-            "XPENDING", entry.stream, GROUP, entry.id, entry.id, 1, self._recording.consumer
+            "XPENDING", stream, GROUP, "-", "+", _MOST_PENDING, self._recording.consumer
         )
-        return int(reply[0][3]) if reply else 1
+        self._unsure.discard(stream)
+        claimed = [(Entry(stream, item[0].decode()), int(item[3])) for item in reply]
+        return self._begin(stream, Swept(tuple(claimed)))
+
+    def _tell_refused(self, stream: str, error: StoreReplyError) -> None:
+        """Log once why *stream* cannot be swept. A group that is gone is made by the reader."""
+        if "NOGROUP" not in str(error) and self._refused.get(stream) != error.code:
+            self._refused[stream] = error.code
+            self._log.warning("sweep_refused", stream=stream, error=error.code)
 
     async def _admit(self, deliveries: int, held: Held) -> bool:
         """Read the entry, and tell whether it is to be worked on.
@@ -165,13 +199,12 @@ class Reclaim:
             held.progress = let_next
         return admitted
 
-    async def _forget_the_dead(self) -> None:
+    async def _forget_the_dead(self, stream: str) -> None:
         """Remove consumers that have long been gone and hold nothing: names are never reused."""
-        for stream in self._streams:
-            for flat in await self._connection.send("XINFO", "CONSUMERS", stream, GROUP):
-                facts = dict(zip(flat[::2], flat[1::2], strict=True))
-                if facts[b"pending"] == 0 and facts[b"idle"] > _FORGET_IDLE_MS:
-                    await self.forget(stream, facts[b"name"].decode())
+        for flat in await self._connection.send("XINFO", "CONSUMERS", stream, GROUP):
+            facts = dict(zip(flat[::2], flat[1::2], strict=True))
+            if facts[b"pending"] == 0 and facts[b"idle"] > _FORGET_IDLE_MS:
+                await self.forget(stream, facts[b"name"].decode())
 
     async def forget(self, stream: str, consumer: str) -> None:
         """Remove *consumer* from the group of *stream*, unless an entry is pending for it."""

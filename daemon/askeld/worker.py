@@ -20,6 +20,7 @@ from askel.state import (
     RedisWorkflowService,
     Retention,
     Scripts,
+    Sweeping,
     SystemIds,
     Timers,
     TimerSweep,
@@ -151,7 +152,12 @@ class Worker:
             Timers(scripts, keys, **impatient), keys, context.alarm, self._log, pulse("timers")
         )
         self._reclaim = Reclaim(
-            context, commands, recording, self._consumer.streams, self._dispatch.poisoned
+            context,
+            commands,
+            recording,
+            Sweeping(scripts, keys, **common, patience_s=0),
+            self._consumer.streams,
+            self._dispatch.poisoned,
         )
         self._retention = RetentionLoop(
             Retention(scripts, keys, **impatient),

@@ -26,6 +26,7 @@ KEY_PATTERNS = {
     "schedules": r"schedules",
     "meta": r"meta",
     "commands": r"commands(:.+)?",
+    "sweep": r"sweep(:.+)?",
     "timers": r"timers",
     "dead": r"dead",
     "events": r"events",
