@@ -41,14 +41,14 @@ SMALL = [
     Configuration("timer: a death, a lost reply", (Sleep("t"),), (START,), Faults(crash=1, lost=1)),
     Configuration("queue step: a pause", QUEUE, (START,), Faults(pause=1)),
     Configuration("queue step: a death, a stale handler hangs", QUEUE, (START,), Faults(1, hang=1)),
-    Configuration("queue step, cancel: a death", QUEUE, (START, CANCEL), Faults(crash=1)),
+    Configuration("queue step, cancel: a late copy", QUEUE, (START, CANCEL), Faults(late=1)),
     Configuration("retry: a death, a lost reply", RETRIED, (START,), Faults(crash=1, lost=1)),
     Configuration("retry: a pause", RETRIED, (START,), Faults(pause=1)),
     Configuration("retry on a queue: a death", RETRIED_ON_QUEUE, (START,), Faults(crash=1)),
     Configuration("retry on a queue: a late copy", RETRIED_ON_QUEUE, (START,), Faults(late=1)),
     Configuration("a step that fails for good", (Do("a", 3, 1),), (START,), Faults(crash=1)),
     Configuration("attempts that are spent", (Queue("q", 0, 0),), (START,), Faults(crash=1)),
-    Configuration("suspend, resume: a death", STEP, (START, SUSPEND, RESUME), Faults(crash=1)),
+    Configuration("suspend, resume: a drain", STEP, (START, SUSPEND, RESUME), Faults(drain=1)),
     Configuration("suspend: a pause", STEP, (START, SUSPEND), Faults(pause=1)),
     Configuration("suspend, queue step", QUEUE, (START, SUSPEND, RESUME), Faults()),
     Configuration("steps together: a death", TOGETHER, (START,), Faults(crash=1)),
@@ -67,6 +67,20 @@ SMALL = [
         "one id twice", SIGNAL, (START, signal("one", "x"), signal("two", "x")), Faults()
     ),
 ]
+
+#: Some of them, small ones, in which every refusal is met.
+REFUSING = (
+    "deletion: a lost reply",
+    "one id twice",
+    "deletion, another start",
+    "step: a writer, a death",
+    "deletion, signal",
+    "child: a late copy",
+    "suspend: a pause",
+    "attempts that are spent",
+    "queue step: a pause",
+    "suspend, queue step",
+)
 
 #: Explored by `make model`.
 LARGE = [
