@@ -30,7 +30,7 @@ def as_status(kind: type[_Status], status: str) -> _Status:
     try:
         return kind(status)
     except ValueError:
-        msg = f"{status!r} is no status: use one of {', '.join(kind)}"
+        msg = f"{status!r:.80} is no status: use one of {', '.join(kind)}"
         raise InvalidOptionError(msg) from None
 
 
@@ -39,7 +39,7 @@ def as_policy(policy: str) -> IfExists:
     try:
         return IfExists(policy)
     except ValueError:
-        msg = f"if_exists={policy!r} is not known: use one of {', '.join(IfExists)}"
+        msg = f"if_exists={policy!r:.80} is not known: use one of {', '.join(IfExists)}"
         raise InvalidOptionError(msg) from None
 
 
@@ -101,7 +101,7 @@ def split_step_id(step_id: str) -> tuple[str, str]:
     run_id, _, rest = step_id.partition(":")
     name, _, suffix = rest.rpartition(":")
     if not suffix:
-        msg = f"step id {step_id!r} is not allowed: pass the step_id of a StepState"
+        msg = f"step id {step_id!r:.80} is not allowed: pass the step_id of a StepState"
         raise InvalidNameError(msg)
     return check_run_id(run_id), check_name(name)
 
