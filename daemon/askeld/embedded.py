@@ -89,6 +89,7 @@ class EmbeddedServer:
         port: None for a unix socket that only this user can reach (where its path would be too
             long: a free TCP port), 0 for a free TCP port on 127.0.0.1, else that port.
         options: Server options that override or extend the ones given here.
+        environment: Variables that the server gets beside those of this process.
         ready_timeout_s: Bound for a start, the loading of the data included.
 
     Raises:
@@ -102,6 +103,7 @@ class EmbeddedServer:
         binary: ServerBinary | None = None,
         port: int | None = None,
         options: Mapping[str, Option] | None = None,
+        environment: Mapping[str, str] | None = None,
         ready_timeout_s: float = 30.0,
     ) -> None:
         for name in _RESERVED.keys() & (options or {}).keys():
@@ -112,6 +114,7 @@ class EmbeddedServer:
         self._binary = binary
         self._wanted_port = port
         self._options = dict(options or {})
+        self._environment = dict(environment or {})
         self._ready_timeout_s = ready_timeout_s
         self._mutex = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
@@ -284,6 +287,7 @@ class EmbeddedServer:
                     stdout=log,
                     stderr=lock,
                     cwd=self.directory,
+                    env=os.environ | self._environment,
                     start_new_session=True,
                 )
         except BaseException:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 from tests.helpers.keys import sync_client
-from tests.helpers.resp import Framer, command_name
+from askeld.torture.resp import Framer, command_name
 
 from askeld.embedded import EmbeddedServer
 

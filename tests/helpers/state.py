@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 import redis.asyncio
-from tests.helpers.proxy import FaultProxy
+from askeld.torture.fault_proxy import FaultProxy
 
 from askel import RedisWorkflowService
 from askel.state import Keys, Scripts, connect

@@ -10,7 +10,7 @@ class Framer:
     needs: they come from a real server or a real client.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._buffer = bytearray()
         self._at = 0
         self._missing = 1  # Values still to come until the current top-level one is whole.
@@ -18,7 +18,7 @@ class Framer:
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream, return the values that they complete."""
         self._buffer += data
-        frames = []
+        frames: list[bytes] = []
         while self._advance():
             if self._missing == 0:
                 frames.append(bytes(self._buffer[: self._at]))

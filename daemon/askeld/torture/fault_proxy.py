@@ -13,9 +13,9 @@ import socket
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from tests.helpers.resp import Framer, command_name
+from askeld.torture.resp import Framer, command_name
 
 Match = bytes | Callable[[bytes], bool] | None
 Direction = Literal["to_server", "to_client"]
@@ -38,6 +38,7 @@ class Rule:
     hang: bool = False
     garbage: bytes = b""
     hits: int = 0
+    bit: asyncio.Event = field(default_factory=asyncio.Event)
 
     def fits(self, request: bytes) -> bool:
         """Whether it bites this request or its reply."""
@@ -82,7 +83,7 @@ class FaultProxy:
       kernel and cannot be counted.)
     """
 
-    def __init__(self, host: str, port: int):
+    def __init__(self, host: str, port: int) -> None:
         self._upstream = (host, port)
         self._rules: list[Rule] = []
         self._links: set[_Link] = set()
@@ -151,7 +152,7 @@ class FaultProxy:
         """Accept connections, on the same port as before."""
         if self._listener is None:
             self._listener = _bound_socket(self.port)
-            self._listener.setblocking(False)
+            self._listener.setblocking(False)  # noqa: FBT003 - its name is the verb
             self._listener.listen()
             asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
@@ -163,6 +164,10 @@ class FaultProxy:
         hears of it; `to_server` that they have not been executed yet.
         """
         self._open[direction].clear()
+
+    def open(self, direction: Direction) -> None:
+        """Let the bytes of one direction flow again; what was held of open connections, too."""
+        self._open[direction].set()
 
     def heal(self) -> None:
         """End all faults: rules are disarmed, held bytes flow, connections are accepted."""
@@ -222,6 +227,7 @@ class FaultProxy:
         for rule in self._rules:
             if rule.kind.endswith("_request") is on_request and rule.fits(request):
                 rule.hits += 1
+                rule.bit.set()
                 self.faults[rule.kind] += 1
                 return rule
         return None
@@ -241,7 +247,7 @@ class FaultProxy:
         task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, client: socket.socket) -> None:
-        client.setblocking(False)
+        client.setblocking(False)  # noqa: FBT003 - its name is the verb
         client_reader, client_writer = await asyncio.open_connection(sock=client)
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._upstream)
@@ -252,7 +258,7 @@ class FaultProxy:
         if self._closing:
             link.dropped.set()
         self._links.add(link)
-        loops = [
+        loops: list[asyncio.Task[Any]] = [
             asyncio.create_task(self._to_server(link, client_reader)),
             asyncio.create_task(self._to_client(link, server_reader)),
             asyncio.create_task(self._deliver(link)),
@@ -269,7 +275,7 @@ class FaultProxy:
         await _close(client_writer)
         self._links.discard(link)
 
-    def _check(self, link: _Link, pump: asyncio.Task[None]) -> None:
+    def _check(self, link: _Link, pump: asyncio.Task[Any]) -> None:
         """Let a mistake of the proxy's own fail the test instead of hanging it."""
         error = None if pump.cancelled() else pump.exception()
         if isinstance(error, Exception):
@@ -350,9 +356,8 @@ class FaultProxy:
                 link.client.write(delivery.payload)
                 await link.client.drain()
                 if delivery.then == "hang":
-                    while delivery.then != "close":  # Swallow the rest until the client gives up.
-                        delivery = await link.deliveries.get()
-                if delivery.then == "close":
+                    await _until_closed(link)
+                if delivery.then != "go on":
                     return
 
     async def _pass(self, direction: Direction, frames: int) -> None:
@@ -360,6 +365,12 @@ class FaultProxy:
         if not self._open[direction].is_set():
             self.faults[f"black_hole_{direction}"] += frames
             await self._open[direction].wait()
+
+
+async def _until_closed(link: _Link) -> None:
+    """Swallow the rest until the client gives up."""
+    while (await link.deliveries.get()).then != "close":
+        pass
 
 
 def _bound_socket(port: int) -> socket.socket:
