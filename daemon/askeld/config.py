@@ -30,6 +30,10 @@ PROFILES: Mapping[str, Mapping[str, int]] = {
 }
 
 
+#: What a worker may do when Redis has lost its data while it works.
+ON_WIPED_STORE = ("recreate", "exit")
+
+
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How one worker process behaves. Times are in milliseconds.
 
@@ -37,9 +41,10 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     an activation holds the run lock between loading a run and its first turn. A handler that
     blocks the event loop is named after ``warn_block_ms``, and the process ends at
     ``max_block_ms`` (0: neither). A loop that is later than it said by ``watchdog_ms`` makes the
-    worker unhealthy. ``cancel_grace_ms`` is how long a handler may take to end when it is
-    cancelled. ``http`` is where health is told (empty: nowhere); if ``http_required``, a port that
-    is in use is an error.
+    worker unhealthy. ``on_wiped_store`` says whether it goes on (``recreate``) or ends (``exit``)
+    when Redis has lost its data. ``cancel_grace_ms`` is how long a handler may take to end when it
+    is cancelled. ``http`` is where health is told (empty: nowhere); if ``http_required``, a port
+    that is in use is an error.
     """
 
     url: str = DEFAULT_URL
@@ -67,6 +72,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     http: str = ""
     http_required: bool = False
     allow_unsafe: bool = False
+    on_wiped_store: str = "recreate"
     compat: str | None = None
     clock_offset_ms: int = 0
     consumer: str = ""
@@ -78,6 +84,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Refuse settings that contradict one another."""
         check_compat(self.compat)
+        if self.on_wiped_store not in ON_WIPED_STORE:
+            msg = f"on_wiped_store {self.on_wiped_store!r:.80}: give recreate or exit"
+            raise InvalidOptionError(msg)
         times = ("block_ms", "lease_ms", "sweep_ms", "retention_ms", "watchdog_ms")
         positive = ("concurrency", "threads", "batch", *times)
         for name in positive:

@@ -7,8 +7,9 @@ from contextlib import suppress
 import anyio
 
 from askel import StoreAccessError, StoreError, StoreReplyError
-from askel.state import GROUP, Connection, Entry
+from askel.state import GROUP, Connection, Entry, StoreTrouble, is_passing, trouble_of
 from askeld.context import WorkerContext
+from askeld.store_watch import StoreWatch
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
@@ -18,9 +19,13 @@ class Consumer:
     """Reads what nobody has read; after a loss of the connection first what it may have missed."""
 
     def __init__(
-        self, context: WorkerContext, connection: Connection, commands: Connection
+        self,
+        context: WorkerContext,
+        connection: Connection,
+        commands: Connection,
+        store: StoreWatch,
     ) -> None:
-        """Read by *connection*, which blocks; wake it by *commands*."""
+        """Read by *connection*, which blocks; wake it by *commands*; tell *store* of trouble."""
         self._connection = connection
         self._commands = commands
         self._config = context.config
@@ -28,6 +33,8 @@ class Consumer:
         self._work = context.work
         self._log = context.log
         self._pulse = context.health.pulse("consumer")
+        self._store = store
+        self._told = ""
         self._client_id: int | None = None
         self._ended = anyio.Event()
         self.streams = [context.keys.commands(queue) for queue in context.config.queues]
@@ -47,23 +54,38 @@ class Consumer:
         await self._ended.wait()
 
     async def create_groups(self) -> None:
-        """Create the consumer group wherever it is missing, from the first entry on."""
+        """Create the consumer group wherever it is missing, from the first entry on.
+
+        Raises:
+            StoreReplyError: The key of a stream holds something else; nothing can be read then.
+        """
         for stream in self.streams:
             try:
                 await self._connection.send("XGROUP", "CREATE", stream, GROUP, "0", "MKSTREAM")
             except StoreReplyError as error:
+                if trouble_of(error) is StoreTrouble.WRONG_TYPE:
+                    msg = (
+                        f"WRONGTYPE {stream} is no stream: another program wrote that key; "
+                        "rename or delete it"
+                    )
+                    raise StoreReplyError(msg) from None
                 if error.code != "BUSYGROUP":
                     raise
 
     async def run(self) -> None:
-        """Read until stopped. Trouble with Redis is waited out; a mistake of ours is raised."""
+        """Read until stopped; trouble with Redis is waited out.
+
+        Raises:
+            StoreAccessError: Login or permission is refused.
+            StoreReplyError: A stream is none: the key holds something else.
+        """
         try:
             await self._run()
         finally:
             self._ended.set()
 
     async def _run(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        pause_s = 0.0
         block_s = self._config.block_ms / 1_000
         while not self._stopping:
             self._pulse.beat(block_s)
@@ -74,23 +96,39 @@ class Consumer:
                 continue
             try:
                 await self.run_once()
-                pause_s = _FIRST_PAUSE_S
-            except StoreReplyError as error:
-                if isinstance(error, StoreAccessError) and error.refuses_login:
-                    raise
-                if error.code not in {"NOGROUP", "UNBLOCKED"}:
-                    self._log.warning("read_refused", error=error.code)
-                    await anyio.sleep(pause_s)
-                    pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
-                    continue
-                self._log.warning("group_missing", error=error.code)
-                await self.create_groups()
             except StoreError as error:
-                # What was delivered to us before the reply was lost is in our pending list.
-                self._own_first = True
-                self._log.warning("read_interrupted", error=str(error))
+                pause_s = min(pause_s * 2 or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
+                await self._failed(error)
                 await anyio.sleep(pause_s)
-                pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            else:
+                pause_s, self._told = 0.0, ""
+                self._store.well("reader")
+
+    async def _failed(self, error: StoreError) -> None:
+        """Make good what a read failed for, or take note of it; raise what does not pass."""
+        # What was delivered to us before the reply was lost is in our pending list.
+        self._own_first = True
+        if isinstance(error, StoreAccessError):
+            raise error
+        trouble = trouble_of(error)
+        if trouble in {StoreTrouble.MISSING, StoreTrouble.WRONG_TYPE}:
+            code = error.code if isinstance(error, StoreReplyError) else str(trouble)
+            self._log.warning("group_missing", error=code)
+            self._store.groups_missing()
+            try:
+                await self.create_groups()
+            except StoreError as again:
+                if not is_passing(again):
+                    raise
+                self._store.saw("reader", again)
+            return
+        if trouble != self._told:
+            self._told = trouble
+            if isinstance(error, StoreReplyError):
+                self._log.warning("read_refused", error=error.code)
+            else:
+                self._log.warning("read_interrupted", error=str(error))
+        self._store.saw("reader", error)
 
     async def run_once(self) -> int:
         """Read one batch and begin work on it; return how many entries that were."""

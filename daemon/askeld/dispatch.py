@@ -111,6 +111,9 @@ class Dispatch:
         The token of a run outlives many workers; whether they made progress, the run itself knows.
         """
         detail = f"delivered {deliveries} times, and each time its worker died"
+        if not entry.fields:
+            await self._body_lost(entry, deliveries)
+            return True
         try:
             command = self._decode(entry)
         except CommandError:
@@ -129,6 +132,9 @@ class Dispatch:
         """Bring the entry to its end; it is held until then."""
         entry = held.entry
         try:
+            if not entry.fields:
+                await self._body_lost(entry)
+                return
             command = self._decode(entry)
             if (
                 command.at is not None
@@ -140,12 +146,17 @@ class Dispatch:
         except CommandError as error:
             await self._bury(entry, error.reason, error.detail)
         except StoreReplyError as error:
-            if isinstance(error, StoreAccessError) and error.refuses_login:
+            if isinstance(error, StoreAccessError):
                 raise  # the command is as good as any; this process is of no use
             # This server refuses this command's keys for good; the others go on.
             await self._refused(entry, error)
         finally:
             self._context.leases.release(held)
+
+    async def _body_lost(self, entry: Entry, deliveries: int = 1) -> None:
+        """Keep what is known of an entry whose fields somebody deleted while it was pending."""
+        detail = "it was deleted from its stream while it was pending"
+        await self._bury(entry, "body_lost", detail, deliveries)
 
     async def _refused(self, entry: Entry, error: StoreReplyError) -> None:
         """Bury what Redis refuses, but for the token of a run: that stays, to be tried again.

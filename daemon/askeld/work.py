@@ -23,6 +23,7 @@ class Work:
         self._leases = leases
         self._limit = limit
         self._idle = 0
+        self._paused = False
         self._group: TaskGroup | None = None
         self._handle: Callable[[Held], Awaitable[None]] | None = None
         self._changed = anyio.Event()
@@ -35,7 +36,14 @@ class Work:
     @property
     def room(self) -> int:
         """How many more entries may be begun."""
+        if self._paused:
+            return 0
         return self._limit - len(self._leases) + min(self._idle, MOST_WAITING)
+
+    def pause(self, is_paused: bool) -> None:  # noqa: FBT001 - what it is called with, is told
+        """Begin nothing more while *is_paused*; what is in work goes on."""
+        self._paused = is_paused
+        self._tell()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

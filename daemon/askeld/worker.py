@@ -17,13 +17,13 @@ from askel.state import (
     Connection,
     Keys,
     Recording,
-    RedisWorkflowService,
     Retention,
     Scripts,
     Sweeping,
     SystemIds,
     Timers,
     TimerSweep,
+    TokenSweep,
     connect,
 )
 from askel.workflow import Executor, LocalAttempt, Outcome
@@ -39,7 +39,10 @@ from askeld.observability import Logger
 from askeld.reclaim import Reclaim
 from askeld.renewal import Leases, Renewal
 from askeld.retention import RetentionLoop
+from askeld.store_check import StoreCheck, facts_to_warn_of
+from askeld.store_watch import StoreWatch
 from askeld.timers import TimerLoop
+from askeld.tokens import TokenLoop
 from askeld.work import Work
 
 # A blocking read may be silent for its block; only then is silence a sign of trouble.
@@ -138,12 +141,28 @@ class Worker:
             "reach": reach,
         }
         scripts = Scripts(commands, config.compat)
+        self._check_store = StoreCheck(config, keys, commands, self._log)
+        self._store = StoreWatch(
+            commands,
+            keys,
+            self._log,
+            health=self.health,
+            pause_work=self._work.pause,
+            inspect=self._check_store.inspect,
+            look_closely=self._look_closely,
+            after_reset=self._after_reset,
+            lost=self._commands_lost,
+            exit_when_wiped=config.on_wiped_store == "exit",
+        )
+        scripts.on_trouble = self._store.noticed
         recording = Recording(scripts, keys, **common)
         self._actors = Actors(context, Activations(scripts, keys, **common), recording)
         nudges = Nudges(commands, keys, name, self._actors)
         attempts = Attempts(scripts, keys, **common)
         self._dispatch = Dispatch(context, recording, attempts, self._actors, nudges)
-        self._consumer = Consumer(context, self._connect(blocking_s, "askel-read"), commands)
+        self._consumer = Consumer(
+            context, self._connect(blocking_s, "askel-read"), commands, self._store
+        )
         pulse, impatient = self.health.pulse, {**common, "patience_s": _PATIENCE_S}
         self._nudge_loop = NudgeLoop(
             self._connect(blocking_s, "askel-nudge"), keys, name, self._actors, pulse("nudges")
@@ -166,6 +185,14 @@ class Worker:
             config.retention_ms,
             pulse("retention"),
         )
+        self._tokens = TokenLoop(
+            TokenSweep(scripts, keys, **impatient),
+            self._consumer.streams,
+            self._log,
+            pulse("tokens"),
+            every_ms=config.retention_ms,
+            silent_ms=config.claim_idle_ms,
+        )
         self._renewal = Renewal(
             leases=self._leases,
             connection=config.url,
@@ -176,31 +203,35 @@ class Worker:
             log=self._log,
         )
 
+    async def _look_closely(self) -> tuple[str, bool]:
+        return await self._check_store.closely(self._consumer.streams)
+
+    async def _after_reset(self) -> None:
+        await self._consumer.create_groups()
+
+    def _commands_lost(self) -> None:
+        self._tokens.hurry()
+
     def _connect(self, timeout_s: float, name: str) -> Connection:
         connection = connect(self._config.url, timeout_s=timeout_s, name=name)
         self._connections.append(connection)
         return connection
 
-    async def check(self) -> None:
-        """Verify the server, and warn of what is allowed but unwise.
+    async def _check(self, stop: anyio.Event) -> bool:
+        """Verify the server, and warn of what is allowed but unwise; False if *stop* was first.
 
         Raises:
-            StoreUnavailableError, StoreUnsafeError: The worker must not start.
+            StoreError: The worker must not start.
         """
-        service = RedisWorkflowService(
-            self._config.url,
-            key_prefix=self._config.prefix,
-            compat=self._config.compat,
-            allow_unsafe=self._config.allow_unsafe,
-        )
-        try:
-            facts = await service.init()
-        finally:
-            await service.close()
-        if not facts.append_only:
-            self._log.warning(
-                "redis_not_persistent", hint="set appendonly yes, or a crash of Redis loses runs"
-            )
+        facts = await self._check_store.until_it_serves(stop)
+        if facts is None:
+            return False
+        self._store.expect(facts.store_id)
+        for event, hint in facts_to_warn_of(facts).items():
+            self._log.warning(event, hint=hint)
+        await self._consumer.create_groups()
+        await self._check_store.permissions()
+        return True
 
     async def run(
         self, stop: anyio.Event, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
@@ -210,9 +241,9 @@ class Worker:
         Raises:
             LoopEndedError: A loop ended, or was cancelled, before *stop* was set.
         """
-        await self.check()
         try:
-            await self._consumer.create_groups()
+            if not await self._check(stop):
+                return
             async with anyio.create_task_group() as tasks:
                 self._work.open(tasks, self._dispatch.handle)
                 self._renewal.start(asyncio.get_running_loop())
@@ -220,6 +251,8 @@ class Worker:
                     ("timers", self._timers.run),
                     ("reclaim", self._reclaim.run),
                     ("retention", self._retention.run),
+                    ("tokens", self._tokens.run),
+                    ("store", self._store.run),
                     ("nudges", self._nudge_loop.run),
                     ("consumer", self._consumer.run),
                     ("renewal", self._renewal.watch),
@@ -263,6 +296,7 @@ class Worker:
         self._reclaim.stop()
         self._timers.stop()
         self._retention.stop()
+        self._tokens.stop()
         self._dispatch.drain()
         await self._consumer.stop()
         with anyio.move_on_after(self._config.drain_ms / 1_000) as scope:
@@ -272,6 +306,7 @@ class Worker:
             with anyio.move_on_after(_MARGIN_S):
                 await self._dispatch.hand_back(self._leases.older_than(0))
         self._nudge_loop.stop()
+        self._store.stop()
 
     async def _close(self) -> None:
         self.health.hinder("stopped")

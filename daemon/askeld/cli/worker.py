@@ -14,7 +14,7 @@ from askeld.cli.arguments import (
     load_app,
     required_url,
 )
-from askeld.config import DEFAULT_HTTP, PROFILES, WorkerConfig, parse_address
+from askeld.config import DEFAULT_HTTP, ON_WIPED_STORE, PROFILES, WorkerConfig, parse_address
 from askeld.observability import configure_logs
 from askeld.process import leave, serve
 
@@ -89,6 +89,11 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unsafe-redis", action="store_true", help="accept a Redis that evicts or is old"
     )
+    parser.add_argument(
+        "--on-wiped-store",
+        metavar="WHAT",
+        help="recreate (go on, empty) or exit when Redis lost its data [ASKEL_ON_WIPED_STORE]",
+    )
 
 
 def _variable(name: str) -> str:
@@ -111,6 +116,7 @@ def config_from(options: argparse.Namespace, url: str, **defaults: int) -> Worke
     settings["queues"] = ("", *queues)
     settings["http"], settings["http_required"] = _http(*given(options, "http"))
     settings["compat"] = _compat(*given(options, "compat"))
+    settings["on_wiped_store"] = _on_wiped_store(*given(options, "on-wiped-store"))
     settings["allow_unsafe"] = options.allow_unsafe_redis
     settings["clock_offset_ms"] = int(os.environ.get("ASKEL_CLOCK_OFFSET_MS", "0"))
     return WorkerConfig(**settings)  # type: ignore[arg-type]
@@ -136,6 +142,13 @@ def _profile(where: str, text: str | None) -> Mapping[str, int]:
         msg = f"{where} {text!r:.80} is no profile: give one of {', '.join(PROFILES)}"
         raise InvalidOptionError(msg)
     return PROFILES[text or "default"]
+
+
+def _on_wiped_store(where: str, text: str | None) -> str:
+    if text is not None and text not in ON_WIPED_STORE:
+        msg = f"{where} {text!r:.80}: give {' or '.join(ON_WIPED_STORE)}"
+        raise InvalidOptionError(msg)
+    return text or ON_WIPED_STORE[0]
 
 
 def _http(where: str, text: str | None) -> tuple[str, bool]:

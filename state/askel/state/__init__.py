@@ -72,9 +72,9 @@ from askel.state.store.connecting import connect
 from askel.state.store.connection import Connection, MultiplexedConnection
 from askel.state.store.permissions import denied_commands
 from askel.state.store.scripts import Script, Scripts, load_scripts
-from askel.state.store.server import ServerFacts, probe_store, why_unsafe
+from askel.state.store.server import ServerFacts, lost_unread, probe_store, why_unsafe
 from askel.state.store.settings import ConnectionSettings
-from askel.state.store.trouble import StoreTrouble, is_passing, trouble_of
+from askel.state.store.trouble import PASSING, StoreTrouble, is_passing, trouble_of
 from askel.state.sync.sync_service import SyncRedisWorkflowService
 from askel.state.timers import TimerSweep
 from askel.state.versions import VersionStatus, WorkflowVersion
@@ -82,6 +82,7 @@ from askel.state.writes.mirror import RunMirror
 
 __all__ = [
     "GROUP",
+    "PASSING",
     "TERMINAL",
     "UNSET",
     "Activated",
@@ -160,6 +161,7 @@ __all__ = [
     "idempotency_key",
     "is_passing",
     "load_scripts",
+    "lost_unread",
     "owner_process",
     "probe_store",
     "quoted",

@@ -217,7 +217,7 @@ class RunDriver:
         try:
             return await self._activations.turn(turn, self._entry)
         except StoreReplyError as error:
-            if isinstance(error, StoreAccessError) and error.refuses_login:
+            if isinstance(error, StoreAccessError):
                 raise  # it is not this run that is refused
             self.refused = error
             return None

@@ -2,6 +2,7 @@
 -- KEYS timers stream...
 -- ARGV count {member stream nwords word...}...
 -- OK fired
+for k = 2, #KEYS do redis.call('XLEN', KEYS[k]) end    -- keys of another type are refused before any write
 local i, fired = 2, 0
 for _ = 1, tonumber(ARGV[1]) do
   local last = i + 2 + tonumber(ARGV[i + 2])

@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from askel.state.keys import Keys
 from askel.state.protocol.turns import Answer, Refusal
 from askel.state.store.scripts import Scripts
+from askel.state.store.server import GROUP
 
-GROUP = "askeld"
+__all__ = ["GROUP", "ProtocolCaller", "Word", "done", "owner_to_nudge", "refusal"]
 
 Word = str | bytes | int
 

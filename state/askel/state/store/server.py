@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from askel.errors import StoreReplyError, StoreUnsafeError
@@ -12,6 +14,8 @@ from askel.state.store.connection import Connection
 OLDEST = (6, 2)
 #: Number of the layout of keys and fields that this version reads and writes.
 LAYOUT = 1
+#: The consumer group of the daemons, on every stream of commands.
+GROUP = "askeld"
 
 
 class ServerFacts(msgspec.Struct, frozen=True):
@@ -79,6 +83,30 @@ async def why_unsafe(connection: Connection) -> str:
     """Return why the server would lose data silently as it is set now; empty if it would not."""
     policy = (await _info(connection, "memory")).get("maxmemory_policy", "noeviction")
     return "" if policy == "noeviction" else _evicts(policy)
+
+
+async def lost_unread(connection: Connection, stream: str) -> int:
+    """Return how many entries of *stream* at least were deleted before the group had read them.
+
+    0 where nobody can tell: servers before Redis 7 do not count, and a user may not ask.
+    """
+    try:
+        # In this order: what is added or read in between makes it less, never more.
+        facts = _pairs(await connection.send("XINFO", "STREAM", stream))
+        groups = [_pairs(flat) for flat in await connection.send("XINFO", "GROUPS", stream)]
+    except StoreReplyError:
+        return 0
+    read = next(
+        (group.get(b"entries-read") for group in groups if group[b"name"] == GROUP.encode()), None
+    )
+    added = facts.get(b"entries-added")
+    if read is None or added is None:
+        return 0
+    return max(int(added) - int(read) - int(facts[b"length"]), 0)
+
+
+def _pairs(flat: list[Any]) -> dict[bytes, Any]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def _evicts(policy: str) -> str:
