@@ -94,8 +94,12 @@ torture-state: $(STAMP) ## the state service beside its model, twenty times as l
 model: $(STAMP) ## the protocol model in its large configurations, minutes
 	ASKEL_MODEL=1 $(BIN)/python -m pytest $(PYTEST_ARGS) --timeout 7200 -s tests/model
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## a million mutated inputs at the decoders, 100,000 at a live worker
+	ASKEL_FUZZ=1 $(BIN)/python -m pytest -s --timeout 3600 tests/security/test_fuzz.py
+
 .PHONY: check
-check: lint types ## lint and types
+check: lint types audit ## lint, types, and the audit of dependencies
 
 .PHONY: lint
 lint: $(STAMP) ## ruff: rules and format
@@ -105,6 +109,10 @@ lint: $(STAMP) ## ruff: rules and format
 .PHONY: types
 types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy
+
+.PHONY: audit
+audit: $(STAMP) ## known vulnerabilities of the pinned dependencies; skipped where nobody can be asked
+	$(BIN)/python tests/security/audit.py
 
 .PHONY: format
 format: $(STAMP) ## rewrite the files as lint wants them, where ruff can

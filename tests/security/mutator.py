@@ -19,7 +19,9 @@ Fields = list[bytes]
 SEALING = Codec([Zstd(min_size="64B"), AesGcm({"k1": bytes(range(32))}, "k1")])
 LENIENT = Codec(lenient=True)
 
-RUNS = [f"r{n}" for n in range(10)]
+#: Commands in a row that are about the same few runs.
+_TOGETHER = 100
+_RUNS = 5
 _STEP: dict[str, object] = {"step_name": "pack: the 2nd", "rpc_name": "echo"}
 #: One valid command of each type and more, without their run.
 VALID: list[dict[str, object]] = [
@@ -117,6 +119,7 @@ class Mutator:
 
     def __init__(self, seed: int) -> None:
         self.die = random.Random(seed)
+        self.made = 0
         self._ways: Sequence[Callable[[Fields], None]] = (
             *(self._drop, self._double, self._swap, self._rename, self._add),
             *(self._replace, self._replace, self._bytes, self._bytes, self._retype),
@@ -124,7 +127,11 @@ class Mutator:
 
     def valid(self) -> Fields:
         """Return a valid command for one of a few runs; its payloads sealed now and then."""
-        given = {**self.die.choice(VALID), "run_id": self.die.choice(RUNS)}
+        run_id = f"r{self.made // _TOGETHER}-{self.die.randrange(_RUNS)}"
+        # Many make the run: without one, most commands are refused for the want of it.
+        made = self.die.choice(VALID[:4] if self.die.random() < 0.3 else VALID)
+        given = {**made, "run_id": run_id}
+        self.made += 1
         codec = SEALING if self.die.random() < 0.1 else None
         words: Fields = []
         for name, value in given.items():
@@ -135,9 +142,9 @@ class Mutator:
         return words
 
     def command(self) -> Fields:
-        """Return the fields of an entry, broken in one to four places; one in ten is whole."""
+        """Return the fields of an entry, broken in one to four places; one in four is whole."""
         words = self.valid()
-        if self.die.random() < 0.9:
+        if self.die.random() < 0.75:
             for _ in range(self.die.choice((1, 1, 1, 2, 3, 4))):
                 if len(words) >= 2:
                     self.die.choice(self._ways)(words)
