@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ls": ("show", "list runs, newest first"),
     "health": ("health", "ask a worker on this machine how it does"),
     "retention": ("retention", "show or set how long ended runs are kept"),
+    "torture": ("torture", "kill, stop and cut everything, and see whether a promise breaks"),
     "reindex": ("reindex", "rebuild the indexes from the runs themselves"),
     "acl": ("acl", "print Redis users with the least privileges"),
 }

@@ -16,8 +16,11 @@ class Fault(Protocol):
     """
 
     name: str
-    bites: int
     over_at: list[int]
+
+    @property
+    def bites(self) -> int:
+        """How often it really did harm."""
 
     async def strike(self, dice: random.Random) -> None:
         """Do harm once, and return when it is over; *dice* decide where and how."""

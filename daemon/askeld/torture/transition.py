@@ -22,6 +22,7 @@ class Changes:
         "fences",
         "is_dirty",
         "locks",
+        "owners",
         "removed",
         "renamed",
         "runs",
@@ -51,13 +52,15 @@ class Changes:
         """Runs that gave out a fence."""
         self.locks: list[tuple[Run, bytes, bytes | None]] = []
         """Locks that were set: by whom, and who held the lock, or owned the run, before."""
+        self.owners: dict[Run, bytes] = {}
+        """Who owned a run that has another owner, or none, since."""
         self.written: set[bytes] = set()
         """Runs that an embedding program wrote to: it needs no entry for that."""
         self.renamed: set[bytes] = set()
         self._parts: tuple[Any, ...] = (
             *(self.runs, self.steps, self.events, self.acked, self.removed, self.added),
             *(self.armed, self.disarmed, self.locks, self.tokens),
-            *(self.buried, self.fences, self.written, self.renamed),
+            *(self.buried, self.fences, self.owners, self.written, self.renamed),
         )
 
     def clear(self) -> None:

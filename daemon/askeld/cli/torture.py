@@ -1,0 +1,187 @@
+"""``askel torture``: kill, stop and cut everything, and see whether a promise breaks."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import msgspec
+
+from askel import InvalidOptionError
+from askeld.cli.arguments import given_url
+from askeld.cli.exits import Exit
+from askeld.cli.torture_report import print_report
+from askeld.torture.campaign import run_campaign
+from askeld.torture.config import DURABILITIES, MODES, RATES, TortureConfig, parse_faults
+from askeld.torture.report import Report
+from askeld.torture.runner import Torture
+
+EPILOG = f"""\
+faults: {", ".join(RATES)}
+Each may say how often it strikes (sigstop:50); otherwise that depends on --seconds. Those done to
+the server itself (redis-kill, power-loss, clock, oom) need one of ours: without --redis one is
+started, and judged by its append-only file. With --redis a key prefix of its own is used, and
+removed afterwards unless something was wrong.
+
+exit codes: 0 nothing broke, 1 a promise was broken or too little was tried, 2 usage
+
+examples:
+  askel torture
+  askel torture --runs 5000 --seconds 120 --faults kill9:1000,sigstop:50 --json report.json
+  askel torture --redis redis://staging:6379 --seconds 30
+  askel torture --mode naive --seed 7       # the control: this breaks
+"""
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_MOST_RUNS = 10_000_000
+_LINE_EVERY_S = 10.0
+
+
+def configure(parser: argparse.ArgumentParser, verb: str) -> None:
+    """Add the verb's options."""
+    parser.epilog = EPILOG
+    numbers = {"runs": ("1000", "runs to start"), "steps": ("4", "steps of each")}
+    numbers |= {"workers": ("4", "worker processes"), "seconds": ("60", "how long faults strike")}
+    for name, (default, line) in numbers.items():
+        parser.add_argument(f"--{name}", default=default, metavar="N", help=f"{line} ({default})")
+    parser.add_argument("--seed", metavar="N", help="of all dice (a new one, which is printed)")
+    parser.add_argument("--faults", default="all", metavar="LIST", help="which strike (all)")
+    parser.add_argument("--mode", choices=MODES, default="askel", help="naive: the control (askel)")
+    parser.add_argument(
+        "--durability",
+        choices=DURABILITIES,
+        default="always",
+        help="appendfsync of the server that is started (always)",
+    )
+    parser.add_argument(
+        "--redis", metavar="URL", help="Redis to use [REDIS_URL]; none: one of ours"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the report there, - for standard output"
+    )
+    parser.add_argument("--keep", metavar="FOLDER", help="keep logs and data there")
+    parser.add_argument(
+        "--no-control", action="store_true", help="do not torture the naive worker afterwards"
+    )
+    parser.set_defaults(call=_torture, verb=verb)
+
+
+def _torture(options: argparse.Namespace) -> int:
+    url = given_url(options) or ""
+    with _folder(options.keep) as folder:
+        config = _config(options, url, folder)
+        with _progress() as show:
+            report = anyio.run(_run, config, show, not options.no_control)
+        if report is None:
+            return Exit.INTERRUPTED
+        if options.json == "-":
+            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
+        else:
+            print_report(report)
+        if options.json and options.json != "-":
+            text = msgspec.json.format(msgspec.json.encode(report))
+            Path(options.json).write_bytes(text + b"\n")
+        if not report.is_good and not options.keep:
+            sys.stderr.write(
+                "askel torture: say --keep FOLDER to keep the logs, and "
+                f"--seed {config.seed} to try it again\n"
+            )
+    return Exit.OK if report.is_good else Exit.ERROR
+
+
+def _config(options: argparse.Namespace, url: str, folder: Path) -> TortureConfig:
+    seconds = _number("--seconds", options.seconds)
+    seed = random.SystemRandom().randrange(1_000_000)
+    return TortureConfig(
+        runs=_number("--runs", options.runs),
+        steps=_number("--steps", options.steps),
+        workers=_number("--workers", options.workers),
+        seconds=float(seconds),
+        seed=seed if options.seed is None else _number("--seed", options.seed, least=0),
+        faults=parse_faults(options.faults, seconds, url),
+        mode=options.mode,
+        durability=options.durability,
+        url=url,
+        prefix=f"askel-torture-{secrets.token_hex(4)}",
+        directory=folder,
+    )
+
+
+def _number(name: str, text: str, least: int = 1) -> int:
+    if not (text.isascii() and text.isdigit() and least <= int(text) <= _MOST_RUNS):
+        raise InvalidOptionError(f"{name} {text!r:.40}: give a number from {least} to {_MOST_RUNS}")
+    return int(text)
+
+
+@contextmanager
+def _folder(kept: str | None) -> Iterator[Path]:
+    if kept is not None:
+        path = Path(kept)
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise InvalidOptionError(f"--keep {kept}: the folder is not empty")
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="askel-torture-") as folder:
+        yield Path(folder)
+
+
+async def _run(
+    config: TortureConfig,
+    show: Callable[[Torture], None],
+    control: bool,  # noqa: FBT001
+) -> Report | None:
+    """Run the campaign; a signal is heeded by cleaning up, and None returned."""
+    report = None
+    async with anyio.create_task_group() as tasks:
+
+        async def heed() -> None:
+            with anyio.open_signal_receiver(*_ENDS) as received:
+                async for _ in received:
+                    tasks.cancel_scope.cancel()
+
+        tasks.start_soon(heed)
+        report = await run_campaign(config, show, control=control)
+        tasks.cancel_scope.cancel()
+    return report
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[Torture], None]]:
+    """Show where things stand on standard error: in place on a terminal, else now and then."""
+    began = last = time.monotonic() - _LINE_EVERY_S
+    phase = ""
+    is_terminal = sys.stderr.isatty()
+
+    def show(torture: Torture) -> None:
+        nonlocal last, phase
+        now = time.monotonic()
+        if not is_terminal and now - last < _LINE_EVERY_S and phase == torture.phase:
+            return
+        last, phase = now, torture.phase
+        line = _line(torture, now - began - _LINE_EVERY_S)
+        sys.stderr.write(f"\r\x1b[2K{line}" if is_terminal else f"{line}\n")
+        sys.stderr.flush()
+
+    yield show
+    if is_terminal:
+        sys.stderr.write("\r\x1b[2K")
+
+
+def _line(torture: Torture, seconds: float) -> str:
+    load = torture.load
+    faults = "  ".join(
+        f"{name} {fault.bites}/{torture.config.faults[name]}"
+        for name, fault in torture.faults.items()
+    )
+    mode = "" if torture.config.mode == "askel" else f" ({torture.config.mode} control)"
+    runs = f"runs {load.ended}/{load.sent} of {torture.config.runs}"
+    return f"{seconds:5.0f} s  {torture.phase}{mode}: {runs}  {faults}"

@@ -1,0 +1,128 @@
+"""The report of ``askel torture``, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from askeld.torture.report import FaultReport, Report
+
+_PIPE_WIDTH = 110
+_MOST_LINES = 60
+
+Row = tuple[str, object, str]
+
+
+def print_report(report: Report) -> None:
+    """Print all that a person needs to believe the verdict, or to look further."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    console.print(
+        f"[bold]askel {report.askel}[/] under torture, seed {report.seed}, {report.server}, "
+        f"durability {report.durability}, mode {report.mode}, {report.workers} workers"
+    )
+    _print_rows(console, "Load", _load(report))
+    _print_faults(console, report.faults)
+    _print_rows(console, "What became of it", _outcome(report))
+    for title, lines in (
+        ("Violations", report.told),
+        ("The first run that is wrong", report.first_violating_run),
+        ("Stuck", report.stuck),
+        ("What stands around", report.diagnosis),
+        ("Worth a look", report.mishaps),
+        ("Said of the judgement", report.notes),
+        ("Guards", report.failures),
+    ):
+        _print_lines(console, title, lines)
+    _print_verdict(console, report)
+
+
+def _load(report: Report) -> Iterator[Row]:
+    rate = f"{report.runs_per_second:.0f} runs and {report.steps_per_second:.0f} steps a second"
+    yield "runs started", report.runs, rate
+    for status, count in sorted(report.runs_by_status.items()):
+        yield f"  {status}", count, ""
+    yield "seconds under faults", f"{report.load_s:.1f}", f"planned {report.seconds:.0f}"
+    yield "seconds to drain", f"{report.drained_s:.1f}", "until nothing was left to do"
+    yield "worker deaths", report.deaths, ""
+    for name, count in report.commands.items():
+        yield f"commands {name}", count, ""
+
+
+def _outcome(report: Report) -> Iterator[Row]:
+    yield "lost", report.lost, "accepted commands without a trace"
+    yield "duplicated", report.duplicated, "what happened twice"
+    yield "stuck", len(report.stuck), ""
+    yield "violations", report.violations, f"in {report.evaluated} evaluations of {_RULES}"
+    for status, count in sorted(report.attempts.items()):
+        yield f"attempts {status}", count, ""
+    ratio = f"{report.executions} calls of handlers for {report.steps} results"
+    yield "re-execution ratio", f"{report.re_execution_ratio:.3f}", ratio
+    for answer, count in report.refused_stale_writes.items():
+        yield f"stale writes: {answer}", count, "refused by the server's scripts"
+    if report.points:
+        least = min(report.points.values())
+        points = f"{len(report.points)} named points, each at least {least} times"
+        yield "failpoints", sum(report.points.values()), points
+        yield "  at awaits", report.awaits, "different ones"
+    if report.control is not None:
+        broke = f"by {report.control['deaths']} deaths in {report.control['runs']} runs"
+        yield "naive control broke", report.control["violations"], broke
+
+
+_RULES = "the invariants"
+_ZEROS = ("lost", "duplicated", "stuck", "violations")
+
+
+def _print_rows(console: Console, title: str, rows: Iterator[Row]) -> None:
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    for label, value, remark in rows:
+        style = ("bold red" if value else "bold green") if label in _ZEROS else ""
+        table.add_row(label, Text(str(value), style=style), remark)
+    console.print()
+    console.print(table)
+
+
+def _print_faults(console: Console, faults: dict[str, FaultReport]) -> None:
+    table = Table(title="Faults", title_justify="left", box=None, pad_edge=False)
+    table.add_column("fault", style="dim")
+    for name in ("planned", "bit", "recovered", "min s", "median s", "max s"):
+        table.add_column(name, justify="right")
+    for name, fault in faults.items():
+        spread = fault.recovery_s
+        times = (
+            [str(spread.count), *(f"{s:.3f}" for s in (spread.min, spread.median, spread.max))]
+            if spread
+            else ["-"] * 4
+        )
+        table.add_row(name, str(fault.planned), str(fault.bites), *times)
+    console.print()
+    console.print(table)
+
+
+def _print_lines(console: Console, title: str, lines: list[str]) -> None:
+    if lines:
+        console.print(f"\n[bold]{title}[/]")
+        for line in lines[:_MOST_LINES]:
+            console.print(Text(f"  {line}"))
+        if len(lines) > _MOST_LINES:
+            console.print(f"  and {len(lines) - _MOST_LINES} more")
+
+
+def _print_verdict(console: Console, report: Report) -> None:
+    judged = f"judged by {report.judged_by}"
+    console.print()
+    if report.is_good:
+        console.print(Text(f"Nothing broke; {judged}.", style="bold green"))
+    elif report.violations or report.stuck or report.lost or report.duplicated:
+        console.print(Text(f"Promises were broken; {judged}.", style="bold red"))
+    else:
+        told = f"Nothing broke, but too little was tried to say so; {judged}."
+        console.print(Text(told, style="bold red"))

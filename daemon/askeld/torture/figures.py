@@ -1,0 +1,125 @@
+"""Figures of a run under torture, taken from the histories: attempts, ends, times to recover."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from askeld.torture.client_log import ClientLog
+from askeld.torture.run_rules import TERMINAL
+
+_PAGE = 500
+#: What took longer than this was not a recovery, but something else.
+_LONGEST_S = 120.0
+#: Faults of which it is known whose work they stopped.
+OF_WORKERS = ("kill9", "failpoint", "sigstop")
+
+
+class _Line(msgspec.Struct):
+    at: int
+    t: str
+    name: str = ""
+    status: str = ""
+    attempt: int = 1
+
+
+class Figures(msgspec.Struct):
+    """What the histories add up to.
+
+    Args:
+        attempts: How many attempts came to each status.
+        statuses: How many runs ended how.
+        wrong_ends: Runs that ended as neither their program says nor anybody asked for.
+        lost: Run, step, attempt and time (ms) of each attempt that was closed as lost.
+        times: When anything was recorded (ms of the server's clock), in order.
+    """
+
+    attempts: dict[str, int]
+    statuses: dict[str, int]
+    wrong_ends: list[str]
+    lost: list[tuple[str, str, int, int]]
+    times: list[int]
+
+
+async def read_figures(client: Any, prefix: str, log: ClientLog) -> Figures:
+    """Read the histories of all runs."""
+    cancelled = {o.run_id for o in log.operations().values() if o.kind == "run.cancel"}
+    attempts: Counter[str] = Counter()
+    statuses: Counter[str] = Counter()
+    figures = Figures({}, {}, [], [], [])
+    decoder = msgspec.json.Decoder(_Line)
+    ids = [run.decode() for run in await client.zrange(f"{prefix}:runs", 0, -1)]
+    for page in (ids[at : at + _PAGE] for at in range(0, len(ids), _PAGE)):
+        pipe = client.pipeline(transaction=False)
+        for run_id in page:
+            pipe.lrange(f"{prefix}:history:{run_id}", 0, -1)
+        for run_id, history in zip(page, await pipe.execute(), strict=True):
+            status = _add(figures, attempts, run_id, [decoder.decode(line) for line in history])
+            statuses[status] += 1
+            asked = status == "cancelled" and run_id in cancelled
+            if status in TERMINAL and status != "completed" and not asked:
+                figures.wrong_ends.append(f"run {run_id} is {status}, which nobody asked for")
+    figures.times.sort()
+    figures.attempts, figures.statuses = dict(attempts), dict(statuses)
+    return figures
+
+
+def _add(figures: Figures, attempts: Counter[str], run_id: str, history: Sequence[_Line]) -> str:
+    """Count one history; return the status that it ends with."""
+    status = ""
+    for line in history:
+        figures.times.append(line.at)
+        if line.t == "run":
+            status = line.status
+        elif line.t == "step":
+            attempts[line.status] += 1
+            if line.status == "lost":
+                figures.lost.append((run_id, line.name, line.attempt, line.at))
+    return status
+
+
+class Begun(msgspec.Struct):
+    """A handler was called: what the process that called it wrote."""
+
+    pid: int
+    at: int
+    run: str
+    step: str
+    attempt: int
+
+
+def read_effects(path: Path) -> list[Begun]:
+    """Return every call of a handler."""
+    decoder = msgspec.json.Decoder(Begun)
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        return [decoder.decode(line) for line in file]
+
+
+def recovery_of_workers(
+    lost: Iterable[tuple[str, str, int, int]],
+    effects: Iterable[Begun],
+    silenced: Mapping[int, tuple[int, str]],
+) -> dict[str, list[float]]:
+    """Return how long lost attempts were nobody's, by what silenced the process they were in."""
+    found: dict[str, list[float]] = {}
+    pids = {(one.run, one.step, one.attempt): one.pid for one in effects}
+    for run_id, step, attempt, at in lost:
+        silenced_at, by = silenced.get(pids.get((run_id, step, attempt), 0), (0, ""))
+        seconds = (at - silenced_at) / 1_000
+        if by and 0 <= seconds < _LONGEST_S:
+            found.setdefault(by, []).append(seconds)
+    return found
+
+
+def recovery_of_server(over_at: Iterable[int], times: Sequence[int]) -> list[float]:
+    """Return how long it took from each moment of *over_at* until anything was recorded."""
+    places = ((at, bisect_left(times, at)) for at in over_at)
+    found = [(times[place] - at) / 1_000 for at, place in places if place < len(times)]
+    return [seconds for seconds in found if seconds < _LONGEST_S]

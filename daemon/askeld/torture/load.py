@@ -1,0 +1,150 @@
+"""The load: runs started, some twice, some disturbed; each command until it is surely there."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import anyio
+import msgspec
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from askeld.torture.client_log import ClientLog
+from askeld.torture.config import TortureConfig
+from askeld.torture.programs import outcome, random_program
+
+_PAUSE_S = 0.05
+#: So many runs may be under way; beyond that the load waits.
+_MOST_UNDER_WAY = 400
+_TERMINAL = ("completed", "failed", "cancelled")
+
+
+class Load:
+    """Sends commands as any program would, and logs what it was told."""
+
+    def __init__(self, config: TortureConfig, sender: Any, client: Any, log: ClientLog) -> None:
+        """Send by *sender*, which may suffer; look by *client*; log to *log*."""
+        self._config = config
+        self._sender = sender
+        self._client = client
+        self._log = log
+        self._dice = config.dice("load")
+        self._resumes = 0
+        self.counts: Counter[str] = Counter()
+        self.sent = 0
+        self.ended = 0
+        self.suspended = 0
+
+    @property
+    def under_way(self) -> int:
+        """How many runs have begun, as far as is known, and neither ended nor wait for people."""
+        return self.sent - self.ended - self.suspended
+
+    @property
+    def progress(self) -> float:
+        """Which part of the runs has been started."""
+        return self.sent / self._config.runs
+
+    async def start_runs(self, is_wanted: Callable[[], bool]) -> None:
+        """Start all runs, evenly over the time there is, and disturb some; go on while wanted."""
+        config, began = self._config, anyio.current_time()
+        for number in count():
+            if number >= config.runs and not is_wanted():
+                break
+            await anyio.sleep_until(began + config.seconds * number / config.runs)
+            while self.under_way > _MOST_UNDER_WAY:  # noqa: ASYNC110 - seen in Redis
+                await anyio.sleep(_PAUSE_S)
+            await self._start(number)
+            await self._disturb(max(number - self._dice.randrange(8), 0))
+
+    async def reach(self, progress: float) -> None:
+        """Return when *progress* has been made."""
+        while self.progress < progress:  # noqa: ASYNC110 - one waiter for each fault, ten at most
+            await anyio.sleep(_PAUSE_S)
+
+    async def watch(self) -> None:
+        """Keep count of what has ended and what is suspended."""
+        while True:
+            await self.look()
+            await anyio.sleep(_PAUSE_S)
+
+    async def look(self) -> None:
+        """Count what has ended; a server that is away is asked again."""
+        prefix = self._config.prefix
+        try:
+            counts = [
+                await self._client.zcard(f"{prefix}:runs:status:{status}")
+                for status in (*_TERMINAL, "suspended")
+            ]
+        except (RedisConnectionError, RedisTimeoutError, ResponseError):
+            return
+        self.ended, self.suspended = sum(counts[:-1]), counts[-1]
+
+    async def resume_all(self) -> None:
+        """Resume whatever is suspended."""
+        try:
+            names = await self._client.zrange(f"{self._config.prefix}:runs:status:suspended", 0, -1)
+        except (RedisConnectionError, RedisTimeoutError, ResponseError):
+            return
+        for name in names:
+            self._resumes += 1
+            run_id = name.decode()
+            await self.send(f"resume-{self._resumes}", "run.resume", run_id)
+
+    async def _start(self, number: int) -> None:
+        program = random_program(self._dice, self._config.steps)
+        fields = {
+            "workflow": "program",
+            "input": msgspec.json.encode(program),
+            "if_exists": "return",
+        }
+        run_id, expected = f"r{number}", outcome(program)
+        for _ in range(self._dice.choice([1, 1, 2])):
+            await self.send(f"start-{number}", "run.start", run_id, fields, expected)
+        self.sent += 1
+
+    async def _disturb(self, number: int) -> None:
+        """Signal, suspend or cancel a run, or leave it alone."""
+        if self._config.mode == "naive":
+            return  # it knows neither
+        run_id, kind = f"r{number}", self._dice.randrange(24)
+        op = f"{number}-{self._dice.randrange(1_000)}"
+        if kind == 0:
+            await self.send(f"cancel-{op}", "run.cancel", run_id)
+        elif kind in {1, 2}:
+            await self.send(f"suspend-{op}", "run.suspend", run_id)
+        elif kind in {3, 4, 5, 6}:
+            for _ in range(self._dice.choice([1, 2, 3])):
+                await self.send(f"signal-{op}", "run.signal", run_id, {"name": "news"})
+
+    async def send(
+        self,
+        op: str,
+        kind: str,
+        run_id: str,
+        fields: dict[str, Any] | None = None,
+        expected: int | None = None,
+    ) -> None:
+        """Send a command under the id *op* until Redis says that it has it."""
+        words = {"type": kind, "id": op, "run_id": run_id, **(fields or {})}
+        while True:
+            self._log.write(op, kind, run_id, "invoke", expected=expected)
+            self.counts["sent"] += 1
+            try:
+                entry = await self._sender.xadd(f"{self._config.prefix}:commands", words)
+            except (RedisConnectionError, RedisTimeoutError):
+                self._log.write(op, kind, run_id, "unknown")
+                self.counts["unknown"] += 1
+            except ResponseError:  # out of memory, loading: it was refused
+                self._log.write(op, kind, run_id, "fail")
+                self.counts["refused"] += 1
+            else:
+                self._log.write(op, kind, run_id, "ok", entry=entry.decode())
+                self.counts["accepted"] += 1
+                return
+            await anyio.sleep(_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311

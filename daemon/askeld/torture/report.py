@@ -1,0 +1,114 @@
+"""What a run under torture has shown, and what must be in it for it to be worth anything."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+
+#: Answers that refuse what a former owner of a run, or of an attempt, still sends.
+STALE = ("turn_refused LOST", "turn_refused CONFLICT", "result_refused FENCED")
+
+
+class FaultReport(msgspec.Struct, omit_defaults=True):
+    """One kind of fault: how often it was planned and bit, and how long it took to get over it."""
+
+    planned: int
+    bites: int
+    recovery_s: Spread | None = None
+    why_not: str = ""
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """How long something took, in seconds, over *count* times."""
+
+    count: int
+    min: float
+    median: float
+    max: float
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """All figures of a run; ``failures`` are the guards that it did not pass."""
+
+    askel: str
+    server: str
+    seed: int
+    mode: str
+    durability: str
+    judged_by: str
+    workers: int
+    runs: int
+    steps: int
+    seconds: float
+    load_s: float
+    drained_s: float
+    runs_per_second: float
+    steps_per_second: float
+    deaths: int
+    faults: dict[str, FaultReport]
+    skipped: dict[str, str]
+    commands: dict[str, int]
+    runs_by_status: dict[str, int]
+    lost: int
+    duplicated: int
+    stuck: list[str]
+    attempts: dict[str, int]
+    executions: int
+    re_execution_ratio: float
+    refused_stale_writes: dict[str, int]
+    points: dict[str, int]
+    awaits: int
+    evaluated: int
+    violations: int
+    violations_by_kind: dict[str, int]
+    told: list[str]
+    first_violating_run: list[str]
+    diagnosis: list[str]
+    notes: list[str]
+    mishaps: list[str]
+    control: dict[str, Any] | None = None
+    failures: list[str] = []
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing was broken, and enough was tried to say so."""
+        return not (self.violations or self.stuck or self.lost or self.duplicated or self.failures)
+
+
+def spread(seconds: Sequence[float]) -> Spread | None:
+    """Return least, median and most of *seconds*; None where there are none."""
+    if not seconds:
+        return None
+    shown = [round(s, 3) for s in (min(seconds), median(seconds), max(seconds))]
+    return Spread(len(seconds), *shown)
+
+
+def guards(report: Report) -> Iterator[str]:
+    """Yield one sentence for each way in which the run has shown less than it claims."""
+    faults = report.faults
+    for name, fault in faults.items():
+        if not fault.bites:
+            yield f"{name} never bit{': ' if fault.why_not else ''}{fault.why_not}"
+    if "sigstop" in faults and not sum(report.refused_stale_writes.values()):
+        yield "no stale write was refused, although workers were stopped"
+    if {"kill9", "failpoint"} & set(faults) and not report.attempts.get("lost"):
+        yield "no attempt was lost, although workers died"
+    if "proxy" in faults and not report.commands.get("unknown"):
+        yield "no command's outcome was unknown, although replies were lost"
+    least = _least_reached(faults, len(report.points))
+    for point, count in report.points.items():
+        if count < least:
+            yield f"failpoint {point} was reached {count} times, not {least}"
+    if not report.runs_by_status.get("completed"):
+        yield "no run completed"
+    if report.control is not None and not report.control["violations"]:
+        yield "the naive control broke nothing: these faults would not show a mistake"
+
+
+def _least_reached(faults: Mapping[str, FaultReport], points: int) -> int:
+    """Half of the failpoints name a point, each in its turn; half of those must have bitten."""
+    planned = faults["failpoint"].planned if "failpoint" in faults else 0
+    return planned // (4 * points) if points else 0
