@@ -27,7 +27,7 @@ release. How the parts fit together: [embedding](embedding.md) and the [README](
 
 #: The sections of the page; each takes the names that fit and that none before has taken.
 SECTIONS = (
-    ("Workflows", r"App|Run|StepContext|Client|RunHandle|StreamQueue"),
+    ("Workflows", r"App|Run|StepContext|Client|RunHandle|StreamQueue|DeadLetters"),
     (
         "The state service",
         r"(Sync)?RedisWorkflowService|RunLock|RunMirror|IfExists|StepOptions|UNSET",

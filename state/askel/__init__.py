@@ -79,7 +79,7 @@ from askel.state import (
     build_timeline,
     reconstruct_state_at,
 )
-from askel.wire import Client, RunHandle, StreamQueue
+from askel.wire import Client, DeadLetter, DeadLetterPage, DeadLetters, RunHandle, StreamQueue
 from askel.workflow import App, Run, StepContext
 
 __all__ = [
@@ -93,6 +93,9 @@ __all__ = [
     "Codec",
     "ConflictError",
     "DamagedRecordError",
+    "DeadLetter",
+    "DeadLetterPage",
+    "DeadLetters",
     "Duration",
     "GraphState",
     "IfExists",

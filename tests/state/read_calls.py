@@ -6,7 +6,17 @@ from datetime import UTC, datetime
 
 from tests.state.calls import Case, K, service
 
-from askel import GraphState, RunStatus, RunStatusReport, VersionNotFoundError
+from askel import (
+    DeadLetter,
+    DeadLetterPage,
+    DeadLetters,
+    GraphState,
+    RunStatus,
+    RunStatusReport,
+    VersionNotFoundError,
+)
+from askel.state import Scripts, run_id_of_entry
+from askel.wire import NotRedrivableError
 
 RUN_HASH = [
     *(b"id", b"r", b"workflow", b"w", b"status", b"running"),
@@ -16,7 +26,46 @@ STARTED = b'{"t":"run","at":1000,"status":"running","workflow":"w"}'
 REPORT = RunStatusReport("r", RunStatus.RUNNING, datetime.fromtimestamp(1, UTC), [])
 STEP_LIST = {"steps": K.steps("r"), "stem": K.step_stem("r")}
 
+LETTER_WORDS = [
+    *(b"reason", b"poison", b"detail", b"why", b"stream", K.commands_default.encode()),
+    *(b"entry", b"5-1", b"deliveries", b"3", b"at", b"1000"),
+    *(b"type", b"run.start", b"workflow", b"w"),
+]
+LETTER = DeadLetter(
+    id="9-1",
+    reason="poison",
+    detail="why",
+    stream=K.commands_default,
+    entry="5-1",
+    deliveries=3,
+    at=datetime.fromtimestamp(1, UTC),
+    type="run.start",
+    names={"workflow": "w"},
+)
+
+
+def letters(stub):
+    """Return the dead letters on *stub*."""
+    made = DeadLetters("redis://127.0.0.1:1", "p")
+    made._scripts = Scripts(stub)
+    return made
+
+
 READS = [
+    Case(
+        "list_dead",
+        lambda s: letters(s).list(reason="poison", run_id="r", limit=7, cursor="10-0"),
+        {"dead": K.dead},
+        {"before": "10-0", "reason": "poison", "run_id": "r", "limit": 7, "reach": 10_000},
+        {"OK": ([b"9-1", [b"9-1", LETTER_WORDS]], DeadLetterPage([LETTER], "9-1"))},
+    ),
+    Case(
+        "redrive",
+        lambda s: letters(s).redrive(LETTER),
+        {"dead": K.dead, "stream": K.commands_default},
+        {"letter": "9-1", "run_id": run_id_of_entry(K.commands_default, "5-1")},
+        {"OK": ([b"11-0"], True), "GONE": ([], False), "OTHER": ([], NotRedrivableError)},
+    ),
     Case(
         "read_run",
         lambda s: service(s).get_run_status("r"),

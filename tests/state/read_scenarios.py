@@ -3,7 +3,8 @@
 import pytest
 from tests.state.scenarios import answers
 
-from askel import VersionNotFoundError
+from askel import DeadLetters, VersionNotFoundError
+from askel.wire import DeadLetter, NotRedrivableError
 
 
 @answers("read_run", "OK")
@@ -66,5 +67,52 @@ async def _(w):
     async def refused():
         with pytest.raises(VersionNotFoundError):
             await declined(w)()
+
+    return refused
+
+
+def letters(w):
+    made = DeadLetters("redis://127.0.0.1:1", w.keys.prefix)
+    made._scripts = w.scripts
+    return made
+
+
+async def letter(w):
+    """Have a command that was buried; return its letter."""
+    entry = await w.entry("type", "run.signal", "run_id", "r", "reason", "own")
+    await w.recording.bury(entry, "run_not_found", "why")
+    (found,) = (await letters(w).list()).letters
+    return found
+
+
+@answers("list_dead", "OK")
+async def _(w):
+    await letter(w)
+    return lambda: letters(w).list(reason="run_not_found")
+
+
+@answers("redrive", "OK")
+async def _(w):
+    found = await letter(w)
+    return lambda: letters(w).redrive(found)
+
+
+@answers("redrive", "GONE")
+async def _(w):
+    found = await letter(w)
+    await letters(w).drop(found.id)
+    return lambda: letters(w).redrive(found)
+
+
+@answers("redrive", "OTHER")
+async def _(w):
+    found = await letter(w)
+    moved = DeadLetter(
+        found.id, "", "", w.keys.commands("q"), "5-1", 1, None, type="run.signal", run_id="r"
+    )
+
+    async def refused():
+        with pytest.raises(NotRedrivableError):
+            await letters(w).redrive(moved)
 
     return refused

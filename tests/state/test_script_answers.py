@@ -68,6 +68,8 @@ SECOND = {
     "poison": "GONE",
     "deliver": None,
     "sweep": None,
+    "list_dead": "OK",
+    "redrive": "GONE",
     "self_test": "OK",
     "remake_tokens": "OK",
 }

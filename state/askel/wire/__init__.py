@@ -26,12 +26,24 @@ from askel.wire.commands import (
     encode_command,
     encode_timer,
 )
+from askel.wire.dead_letters import (
+    DeadLetter,
+    DeadLetterNotFoundError,
+    DeadLetterPage,
+    DeadLetters,
+    NotRedrivableError,
+)
 from askel.wire.queue import StreamQueue
 
 __all__ = [
     "Client",
     "Command",
     "CommandError",
+    "DeadLetter",
+    "DeadLetterNotFoundError",
+    "DeadLetterPage",
+    "DeadLetters",
+    "NotRedrivableError",
     "RunAdvance",
     "RunApprove",
     "RunCancel",

@@ -58,6 +58,7 @@ _HARMLESS: Mapping[str, str] = {
     "XRANGE": "NONE - +",
     "XREAD": "STREAMS NONE 0",
     "XREADGROUP": "GROUP - - STREAMS META >",
+    "XREVRANGE": "NONE + -",
     "ZADD": "NONE XX 0 -",
     "ZCARD": "NONE",
     "ZCOUNT": "NONE 0 0",
