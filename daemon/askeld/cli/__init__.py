@@ -27,6 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "history": ("show", "show everything that happened to a run"),
     "ls": ("show", "list runs, newest first"),
     "health": ("health", "ask a worker on this machine how it does"),
+    "doctor": ("doctor", "look for what is wrong, and say what to do about it"),
     "dead": ("dead", "commands that could not be applied: list, show, redrive, drop"),
     "retention": ("retention", "show or set how long ended runs are kept"),
     "torture": ("torture", "kill, stop and cut everything, and see whether a promise breaks"),
