@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -11,6 +12,7 @@ from askel import StoreError, StoreReplyError
 from askel.state import GROUP, Connection, Entry, Recording, Scripts, Sweeping, Swept
 from askeld.context import WorkerContext
 from askeld.renewal import Held
+from askeld.server_clock import ServerClock
 
 #: How often a worker without room looks for some, while others may have the turn. The script that
 #: hands out turns answers so, too, while there is more to be claimed.
@@ -54,6 +56,7 @@ class Reclaim:
         self._log = context.log
         self._pulse = context.health.pulse("reclaim")
         self._wait_ms = 0
+        self._server_clock = ServerClock()
         self._unsure: set[str] = set()
         self._refused: dict[str, str] = {}
         self._sweeps = 0
@@ -79,10 +82,12 @@ class Reclaim:
                 taken += await self._sweep(stream)
                 self._refused.pop(stream, None)
             except StoreReplyError as error:
+                self._server_clock.away()
                 self._tell_refused(stream, error)
             except StoreError as error:
                 # What was claimed by a call whose reply was lost is pending for us by now.
                 self._unsure.add(stream)
+                self._server_clock.away()
                 self._log.debug("sweep_interrupted", stream=stream, error=str(error))
         return taken
 
@@ -97,12 +102,16 @@ class Reclaim:
             if room <= 0:
                 self._ask_again(0)
                 break
+            asked_at = time.monotonic()
             swept = await self._sweeping.sweep(
                 stream,
                 idle_ms=self._config.claim_idle_ms,
                 room=room,
                 every_ms=self._config.sweep_ms,
+                expected_ms=self._server_clock.expected_ms(),
             )
+            if by_ms := self._server_clock.told(swept.now_ms, asked_at):
+                self._log.warning("server_clock_jumped", by_ms=by_ms)
             taken += self._begin(stream, swept)
             if not swept.goes_on:
                 self._ask_again(swept.wait_ms)

@@ -415,7 +415,9 @@ PROTOCOL = [
     ),
     Case(
         "sweep",
-        lambda s: caller(Sweeping, s).sweep(STREAM, idle_ms=90, room=30, every_ms=40),
+        lambda s: caller(Sweeping, s).sweep(
+            STREAM, idle_ms=90, room=30, every_ms=40, expected_ms=66
+        ),
         {"stream": STREAM, "turn": K.sweep("q"), "dead": K.dead},
         {
             "group": "askeld",
@@ -424,13 +426,14 @@ PROTOCOL = [
             "room": 30,
             "every_ms": 40,
             "offset": 11,
+            "expected": 66,
         },
         {
             "OK": (
-                [b"9-0", 8, [b"5-1", 2], [b"4-0"]],
-                Swept(((Entry(STREAM, "5-1"), 2),), ("4-0",), goes_on=True, wait_ms=8),
+                [70, b"9-0", 8, [b"5-1", 2], [b"4-0"]],
+                Swept(((Entry(STREAM, "5-1"), 2),), ("4-0",), goes_on=True, wait_ms=8, now_ms=70),
             ),
-            "WAIT": ([7], Swept(wait_ms=7)),
+            "WAIT": ([70, 7], Swept(wait_ms=7, now_ms=70)),
         },
     ),
     Case(

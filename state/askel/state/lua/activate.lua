@@ -18,6 +18,6 @@ if TERMINAL[status] then
   disown(ctl, lock, x[2])
   return { 'GONE' }
 end
-local pttl = busy(lock, x[2], owner)
+local pttl = busy(ctl, lock, x[2], owner)
 if pttl then return { 'BUSY', pttl } end
 return activated({ run = run, ctl = ctl, history = history, lock = lock }, owner, lease_ms, robbed_limit, { x[2], x[3], x[4] })

@@ -11,6 +11,6 @@ if not status then return { 'NOTFOUND' } end
 if TERMINAL[status] then return { 'TERMINAL', status } end
 local x = redis.call('HMGET', ctl, 'owner', 'turn', 'robbed', 'start')
 if x[4] then return { 'MANAGED' } end                      -- daemons drive it, by its token
-local pttl = busy(lock, nil, owner)
+local pttl = busy(ctl, lock, nil, owner)
 if pttl then return { 'BUSY', pttl } end
 return activated({ run = run, ctl = ctl, history = history, lock = lock }, owner, lease_ms, robbed_limit, x)

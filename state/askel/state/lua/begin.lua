@@ -27,7 +27,7 @@ end
 if s[1] == 'running' and s[3] == nonce then return { 'OK', tonumber(s[2]), s[7] or retries, s[8] or delay, s[6] or data, r[2] or '' } end
 if status ~= 'running' then return { 'SUSPENDED' } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
-local pttl = busy(lock, x[2], '')
+local pttl = busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 
 local attempt = tonumber(s[2] or '1')

@@ -28,7 +28,7 @@ if nonce ~= '' and s[3] == nonce and ((s[2] == attempt and settled)
 local open = s[1] == 'running' or (nonce == '' and (s[1] == 'scheduled' or s[1] == 'pending'))
 if not open or s[2] ~= attempt or (nonce ~= '' and s[3] ~= nonce) then return { 'FENCED' } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
-local pttl = busy(lock, x[2], '')
+local pttl = busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 
 if drop(stream, group, entry) == 0 and nonce == '' then return { 'GONE' } end

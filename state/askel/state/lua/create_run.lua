@@ -21,7 +21,7 @@ if r[1] then
   end
   if not given_up then return { r[2] == workflow and r[3] == input and 'EXISTS' or 'CONFLICT' } end
   if lock_lost(lock, holder) then return { 'LOCKLOST' } end
-  local pttl = busy(lock, x[1], holder)
+  local pttl = busy(ctl, lock, x[1], holder)
   if pttl then return { 'BUSY', pttl } end
 end
 if not r[1] and entry == '' and made_before(KEYS[6], run_id, nonce, owner) then return { 'OK' } end

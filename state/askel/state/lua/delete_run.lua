@@ -17,7 +17,7 @@ local r = tolerant('HMGET', run, 'status', 'workflow', 'nonce') or {}
 local current = tolerant('GET', lock)
 if holder ~= '' and current ~= holder then return { 'LOCKLOST' } end
 if not forced and not TERMINAL[r[1] or ''] then return { 'ACTIVE', r[1] or 'damaged' } end
-if holder == '' and current and not forced then return { 'BUSY', redis.call('PTTL', lock) } end
+if holder == '' and current and not forced then return { 'BUSY', remaining(ctl, lock) } end
 local x = tolerant('HMGET', ctl, 'token', 'owner', 'start') or {}
 local length = tolerant('LLEN', history) or 0
 redis.call('XLEN', events)                               -- refuses a key of another type before any write

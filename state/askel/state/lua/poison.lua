@@ -10,7 +10,7 @@ local status = redis.call('HGET', run, 'status')
 local s = redis.call('HMGET', step, unpack(FIELDS))
 local open = status and not TERMINAL[status] and (s[1] == 'running' or s[1] == 'scheduled' or s[1] == 'pending')
 local x = redis.call('HMGET', ctl, unpack(WAKE))
-local pttl = open and busy(lock, x[2], '')
+local pttl = open and busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 
 if drop(stream, group, entry) == 0 then return { 'GONE' } end

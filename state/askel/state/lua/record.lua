@@ -22,7 +22,7 @@ if ids and (ids[1] or ids[2]) then
 end
 if TERMINAL[status] then return { 'TERMINAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
-local pttl = busy(lock, x[2], '')
+local pttl = busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 if drop(stream, group, entry) == 0 then return { 'GONE' } end
 if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end

@@ -1,24 +1,58 @@
--- remake_tokens: runs whose token is gone from every stream get another, unless their owner lives.
--- Somebody trimmed or deleted a stream of commands: without a token nobody would drive the run again.
+-- remake_tokens: runs whose token nobody can be given any more get another, unless their owner lives.
+-- Somebody trimmed or deleted a stream of commands, or a consumer with what was pending for it.
+-- The first look only notes it: an owner that lives says so until the second, silent_ms later.
 -- KEYS commands run_stem ctl_stem stream...
--- ARGV nalive alive... run_id...
+-- ARGV group offset silent_ms run_id...
 -- OK {run_id...}
-local alive, first = {}, tonumber(ARGV[1]) + 2
-for i = 2, first - 1 do alive[ARGV[i]] = true end
-local function is_there(entry)
+--- include clock
+local group, now, silent = ARGV[1], tonumber(clock(ARGV[2])), tonumber(ARGV[3])
+
+local function is_after(a, b)
+  local a1, a2 = string.match(a, '^(%d+)%-(%d+)$')
+  local b1, b2 = string.match(b, '^(%d+)%-(%d+)$')
+  return tonumber(a1) > tonumber(b1) or (a1 == b1 and tonumber(a2) > tonumber(b2))
+end
+
+-- Whether the entry of a stream will be given to somebody: it is pending, or unread.
+local function comes(stream, entry)
+  for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local facts = {}
+    for k = 1, #flat, 2 do facts[flat[k]] = flat[k + 1] end
+    if facts['name'] == group then
+      return is_after(entry, facts['last-delivered-id']) or #redis.call('XPENDING', stream, group, entry, entry, 1) == 1
+    end
+  end
+  return true                                            -- the group will be made anew, and read all
+end
+
+-- Whether anybody will be given the token, and the stream on which it lies in vain.
+local function find(entry)
   for k = 4, #KEYS do
-    if #redis.call('XRANGE', KEYS[k], entry, entry) > 0 then return true end
+    if #redis.call('XRANGE', KEYS[k], entry, entry) > 0 then return comes(KEYS[k], entry), KEYS[k] end
   end
   return false
 end
-local remade = {}
-for i = first, #ARGV do
-  local run, ctl = KEYS[2] .. ARGV[i], KEYS[3] .. ARGV[i]
-  local status, x = redis.pcall('HGET', run, 'status'), redis.pcall('HMGET', ctl, 'token', 'owner')
-  local owner = x[2] and (string.match(x[2], '^(.*)/') or x[2])
-  if status == 'running' and x[1] and not (owner and alive[owner]) and not is_there(x[1]) then
-    redis.call('HSET', ctl, 'token', redis.call('XADD', KEYS[1], '*', 'type', 'run.advance', 'run_id', ARGV[i]))
-    remade[#remade + 1] = ARGV[i]
+
+local function remake(run_id)
+  local run, ctl = KEYS[2] .. run_id, KEYS[3] .. run_id
+  local status, x = redis.pcall('HGET', run, 'status'), redis.pcall('HMGET', ctl, 'token', 'gone', 'alive')
+  if status ~= 'running' or not x[1] then return false end
+  local is_there, stream = find(x[1])
+  if is_there then return false end
+  local token, since = string.match(x[2] or '', '^(%S+) (%d+)$')
+  if token ~= x[1] then
+    redis.call('HSET', ctl, 'gone', x[1] .. ' ' .. string.format('%.0f', now))
+    return false
   end
+  if now - since < silent or now - tonumber(x[3] or '0') < silent then return false end
+  redis.call('HSET', ctl, 'token', redis.call('XADD', KEYS[1], '*', 'type', 'run.advance', 'run_id', run_id))
+  redis.call('HDEL', ctl, 'gone', 'alive')
+  if stream then redis.call('XDEL', stream, x[1]) end
+  return true
+end
+
+local remade = {}
+for i = 4, #ARGV do
+  if remake(ARGV[i]) then remade[#remade + 1] = ARGV[i] end
 end
 return { 'OK', remade }

@@ -1,14 +1,17 @@
 -- renew: keep an entry that is pending for this consumer, if the owner or attempt nonce is still ours.
+-- One that is pending for nobody (deleted, or its group made anew) nobody can have taken: whoever is named
+-- goes on without it, and an owner says that it lives.
 -- KEYS stream hash history run
 -- ARGV group consumer entry field nonce
 -- OK length status | LOST
---- include terminal owner
-local is_mine = pending(KEYS[1], ARGV[1], ARGV[3], ARGV[2])
-if not is_mine then
-  -- Deleted by somebody, it can be nobody else's either: whoever is still named goes on without it.
-  local is_anybodys = #redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[3], ARGV[3], 1) == 1
-  if ARGV[4] == '' or is_anybodys or #redis.call('XRANGE', KEYS[1], ARGV[3], ARGV[3]) > 0 then return { 'LOST' } end
+--- include clock terminal owner
+local stream, hash, group, consumer, entry, field = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local is_mine = pending(stream, group, entry, consumer)
+if not is_mine and (field == '' or #redis.call('XPENDING', stream, group, entry, entry, 1) == 1) then return { 'LOST' } end
+if field ~= '' and redis.call('HGET', hash, field) ~= ARGV[5] then return { 'LOST' } end
+if is_mine then
+  redis.call('XCLAIM', stream, group, consumer, 0, entry, 'JUSTID')
+elseif field == 'owner' then
+  redis.call('HSET', hash, 'alive', clock('0'))
 end
-if ARGV[4] ~= '' and redis.call('HGET', KEYS[2], ARGV[4]) ~= ARGV[5] then return { 'LOST' } end
-if is_mine then redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[3], 'JUSTID') end
 return { 'OK', redis.call('LLEN', KEYS[3]), redis.call('HGET', KEYS[4], 'status') or '' }

@@ -23,7 +23,7 @@ local already = status == target
 if already and json ~= '' and redis.call('HGET', run, outcome) ~= json then return { 'ILLEGAL', status } end
 if not already and not string.find(allowed, ',' .. status .. ',', 1, true) then return { 'ILLEGAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
-local pttl = not already and busy(lock, x[2], '')
+local pttl = not already and busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 if entry ~= '' and drop(stream, group, entry) == 0 then return { 'GONE' } end
 if already then return { 'ALREADY' } end

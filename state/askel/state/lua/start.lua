@@ -28,7 +28,7 @@ if not r[1] and deleted_since(KEYS[7], run_id, entry) then
   drop(stream, group, entry)                               -- its run was deleted
   return { 'GONE' }
 end
-local pttl = busy(lock, x[2], owner)
+local pttl = busy(ctl, lock, x[2], owner)
 if pttl then return { 'BUSY', pttl } end
 redis.call('LLEN', history)                             -- refuses a key of another type before any write
 local keys = { run = run, ctl = ctl, runs = KEYS[7], history = history, events = KEYS[6], lock = lock }

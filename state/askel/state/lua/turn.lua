@@ -30,7 +30,7 @@ if x[3] ~= turn then
   return { 'CONFLICT' }
 end
 local holder = redis.call('GET', lock)
-if holder and holder ~= owner then return { 'BUSY', redis.call('PTTL', lock) } end
+if holder and holder ~= owner then return { 'BUSY', remaining(ctl, lock) } end
 local n_results = tonumber(ARGV[13])
 local found, settled, i = check_results(n_results, 14)
 if not found then return { 'CONFLICT' } end
