@@ -124,9 +124,34 @@ async def test_certificate_of_another_host(speaking_tls, authority):
 
 async def test_verification_is_off_only_where_that_is_written(speaking_tls):
     port = await speaking_tls("redis.example.com", expired=True)
+    off = {"ssl_cert_reqs": "none"}
 
-    assert await ask(connect(url(port, ssl_cert_reqs="none"))) == b"PONG"
-    assert await ask(connect({"port": port, "ssl": True, "ssl_cert_reqs": "none"})) == b"PONG"
+    assert await ask(connect(url(port, insecure="yes", **off))) == b"PONG"
+    assert await ask(connect({"port": port, "ssl": True, "insecure": True, **off})) == b"PONG"
+    client = redis.asyncio.Redis(port=port, ssl=True, **off)  # its own program has chosen that
+    assert await ask(connect(client)) == b"PONG"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "rediss://h:1?ssl_cert_reqs=none",
+        "rediss://h:1?ssl_cert_reqs=none&insecure=false",
+        "rediss://h:1?ssl_cert_reqs=none&insecure=",
+        {"ssl": True, "ssl_cert_reqs": "none"},
+        {"ssl": True, "ssl_cert_reqs": ssl.CERT_NONE},
+        {"ssl": True, "ssl_cert_reqs": "none", "insecure": False},
+    ],
+    ids=str,
+)
+def test_verification_is_not_switched_off_in_passing(given):
+    with pytest.raises(InvalidOptionError, match="insecure"):
+        RedisWorkflowService(given)
+
+
+def test_insecure_alone_switches_nothing_off():
+    context = connect("rediss://h:1?insecure=yes")._settings._tls_context()
+    assert context.verify_mode is ssl.CERT_REQUIRED
 
 
 async def test_server_that_wants_a_certificate_of_the_client(speaking_tls, authority, stranger):
@@ -187,8 +212,10 @@ async def test_file_that_is_missing_or_none_is_a_mistake_that_names_it(tmp_path,
 async def test_tls_and_plain_text_do_not_understand_each_other(server, speaking_tls):
     port = await speaking_tls("127.0.0.1")
     plain = connect(f"redis://127.0.0.1:{port}", timeout_s=1)
-    with pytest.raises(StoreUnavailableError, match=f"cannot reach Redis at 127.0.0.1:{port}"):
+    with pytest.raises(StoreUnavailableError) as caught:
         await asyncio.wait_for(ask(plain), 5)
+    assert str(caught.value).startswith(f"cannot reach Redis at 127.0.0.1:{port}: ")
+    assert str(caught.value).endswith("(if this port speaks TLS, write rediss://…)")
 
     with pytest.raises(StoreUnavailableError, match=r"TLS|SSL"):
         await asyncio.wait_for(ask(connect(url(server.port), timeout_s=1)), 5)

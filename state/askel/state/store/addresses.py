@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -55,12 +56,14 @@ class OwnOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     ``password_file`` is read at every connect, so that a rotated password is found;
     ``server_hostname`` is the name that the server's certificate must carry, where that is not
-    the name that is dialled; ``url_file`` is the file that the whole URL came from; ``sentinel``
-    names the sentinels that know where the server is.
+    the name that is dialled; ``insecure`` lets TLS go without looking at the certificate;
+    ``url_file`` is the file that the whole URL came from; ``sentinel`` names the sentinels that
+    know where the server is.
     """
 
     password_file: str | None = None
     server_hostname: str | None = None
+    insecure: bool = False
     url_file: str | None = None
     sentinel: SentinelOptions | None = None
 
@@ -69,7 +72,8 @@ class OwnOptions(msgspec.Struct, frozen=True, kw_only=True):
         return f"<{type(self).__name__}>"
 
 
-_OWN = {"password_file", "server_hostname"}
+_OWN = {"password_file", "server_hostname", "insecure"}
+_YES = {True: True, False: False, "yes": True, "true": True, "1": True}
 
 
 def read_connection(connection: ConnectionLike) -> tuple[aioredis.ConnectionPool, OwnOptions]:
@@ -195,12 +199,17 @@ def _split(url: str) -> SplitResult:
 
 def _take_own(options: dict[str, Any]) -> OwnOptions:
     found = {name: options.pop(name) for name in _OWN & options.keys()}
+    insecure = found.pop("insecure", False)
+    if insecure not in _YES:
+        raise InvalidOptionError("insecure is yes, or left out")
     for name, value in found.items():
         if value is not None and not isinstance(value, str | Path):
             raise InvalidOptionError(f"{name} must be text")
     texts = {name: value and str(value) for name, value in found.items()}
     own = OwnOptions(
-        password_file=texts.get("password_file"), server_hostname=texts.get("server_hostname")
+        password_file=texts.get("password_file"),
+        server_hostname=texts.get("server_hostname"),
+        insecure=_YES[insecure],
     )
     if own.password_file:
         if options.get("password") or options.get("credential_provider"):
@@ -224,12 +233,23 @@ def _checked(pool: aioredis.ConnectionPool, own: OwnOptions, *, show_names: bool
     if own.server_hostname and not isinstance(parameters, SSLConnection):
         msg = "server_hostname is for TLS: write rediss://… or ssl=True"
         raise InvalidOptionError(msg)
+    if isinstance(parameters, SSLConnection) and not own.insecure:
+        _refuse_unverified(parameters)
     if not (str(parameters.db or 0).isascii() and str(parameters.db or 0).isdigit()):
         raise InvalidOptionError(f"{_NOT_UNDERSTOOD}; db is the number of a database")
     for name in _CANNOT_HONOUR:
         if pool.connection_kwargs.get(name) is not None:
             raise InvalidOptionError(f"{name} cannot be honoured: askel opens its own connection")
     return own
+
+
+def _refuse_unverified(parameters: SSLConnection) -> None:
+    if parameters.ssl_context.cert_reqs == ssl.CERT_NONE:
+        msg = (
+            "ssl_cert_reqs=none accepts any certificate, so anybody in between may read and "
+            "change everything: name the authority with ssl_ca_certs, or add insecure=yes"
+        )
+        raise InvalidOptionError(msg)
 
 
 def _hint(error: BaseException, show_names: bool) -> str:  # noqa: FBT001 - of one module

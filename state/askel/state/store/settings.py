@@ -25,6 +25,7 @@ from askel.errors import (
     StoreAccessError,
     StoreReplyError,
     StoreUnavailableError,
+    UnknownOutcomeError,
 )
 from askel.state.store.addresses import (
     ConnectionLike,
@@ -220,6 +221,9 @@ class ConnectionSettings:
         tls = isinstance(self._parameters, SSLConnection)
         if isinstance(error, TimeoutError):
             why = "no answer in time" + (" (does this port speak TLS?)" if tls else "")
+        elif isinstance(error, UnknownOutcomeError):  # of the login, which nothing came before
+            why = why.partition(" (it may have been applied")[0]
+            why += "" if tls else " (if this port speaks TLS, write rediss://…)"
         elif isinstance(error, ssl.SSLCertVerificationError):
             why = f"its certificate is not accepted: {error.verify_message} (see ssl_ca_certs)"
         elif isinstance(error, UnicodeError):  # its text may hold what could not be encoded
