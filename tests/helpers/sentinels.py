@@ -22,6 +22,8 @@ from askeld.server_binary import ServerBinary
 
 MASTER = "mymaster"
 _READY_S = 20.0
+# Ends the sentinel when standard input does: it is a pipe whose other end is in the test's process.
+_LAUNCHER = '"$@" </dev/null & read -r _; kill -9 $!; wait'
 
 
 class SentinelDeployment:
@@ -46,8 +48,14 @@ class SentinelDeployment:
             _, port = client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", MASTER)
         return next(node for node in self.nodes if node.port == int(port))
 
-    def failover(self) -> None:
-        """Have a sentinel fail over although nothing is wrong; return when it has begun."""
+    def failover(self, *, paused: bool = False) -> None:
+        """Have a sentinel fail over although nothing is wrong; return when it has begun.
+
+        With *paused* the primary takes no writes from a moment before.
+        """
+        if paused:
+            with plain_client(self.primary().port) as client:
+                client.execute_command("CLIENT", "PAUSE", "20000", "WRITE")
         with plain_client(self.ports[0]) as client:
             client.execute_command("SENTINEL", "FAILOVER", MASTER)
 
@@ -109,17 +117,30 @@ def sentinel_deployment(
                 *sentinel_lines,
             ]
             (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
-            process = subprocess.Popen(
-                [str(binary.path), str(folder / "sentinel.conf"), "--sentinel"],
-                stdout=(folder / "log").open("wb"),
-                stderr=subprocess.STDOUT,
-            )
-            stack.callback(process.wait)
-            stack.callback(process.kill)
+            stack.enter_context(_sentinel(binary, folder))
             ports.append(port)
         deployment = SentinelDeployment(nodes, ports)
         _until(lambda: all(_knows_all(port, replicas, sentinels) for port in ports))
         yield deployment
+
+
+@contextmanager
+def _sentinel(binary: ServerBinary, folder: Path) -> Iterator[None]:
+    """Run a sentinel that ends with the block, and with this process however that ends."""
+    command = [str(binary.path), str(folder / "sentinel.conf"), "--sentinel"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["/bin/sh", "-c", _LAUNCHER, "askel-sentinel", *command],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    assert process.stdin is not None
+    try:
+        yield
+    finally:
+        process.stdin.close()
+        process.wait()
 
 
 def _knows_all(port: int, replicas: int, sentinels: int) -> bool:
