@@ -174,9 +174,9 @@ class Timers(ProtocolCaller):
         return answer[3], int(answer[1]), int(float(answer[2])) if answer[2] else None
 
     async def fire(self, timers: Sequence[tuple[bytes, str, Sequence[str]]]) -> int:
-        """Send the command of each (timer, stream, fields) that nobody has; return how many."""
+        """Send the command of each (timer, stream, fields) that is due; return how many were."""
         streams = list(dict.fromkeys(stream for _, stream, _ in timers))
-        args: list[Word] = [len(timers)]
+        args: list[Word] = [self._offset, len(timers)]
         for member, stream, words in timers:
             args += [member, streams.index(stream) + 2, len(words), *words]
         answer = await self._ask("fire", [self.keys.timers, *streams], args)
