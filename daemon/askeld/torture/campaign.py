@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -29,7 +30,7 @@ from askeld.torture.verdict import Verdict
 Show = Callable[[Torture], None]
 
 _MOST_TOLD = 20
-_MOST_MISHAPS = 10
+_MOST_MISHAPS = 5
 #: The control needs no long look: it breaks at the first deaths.
 _CONTROL: dict[str, Any] = {
     "mode": "naive",
@@ -171,7 +172,7 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
         first_violating_run=verdict.story,
         diagnosis=torture.diagnosis,
         notes=verdict.notes,
-        mishaps=_mishaps(workers.ended, workers.mishaps),
+        mishaps=_mishaps(torture),
     )
     report.failures = [*guards(report)]
     return report
@@ -187,10 +188,16 @@ def _commands(verdict: Verdict) -> dict[str, int]:
     }
 
 
-def _mishaps(ended: list[str], logged: list[dict[str, Any]]) -> list[str]:
+def _mishaps(torture: Torture) -> list[str]:
     """Return what workers said that nobody expects of them, once for each kind."""
-    kinds = {str(line["event"]): str(line) for line in logged}
-    return [*ended[:_MOST_MISHAPS], *list(kinds.values())[:_MOST_MISHAPS]]
+    ended, errors = torture.workers.ended, torture.config.directory / "workers.err"
+    told = []
+    if ended:
+        told.append(f"{len(ended)} workers ended by themselves and were replaced: {ended[0]}")
+        words = Counter(errors.read_text(errors="replace").splitlines())
+        told += [f"{count} x {line:.300}" for line, count in words.most_common(_MOST_MISHAPS)]
+    kinds = {str(line["event"]): str(line) for line in torture.workers.mishaps}
+    return told + list(kinds.values())[:_MOST_MISHAPS]
 
 
 async def _server_name(client: Any) -> str:

@@ -28,6 +28,16 @@ class _Line(msgspec.Struct):
     attempt: int = 1
 
 
+class Lost(msgspec.Struct):
+    """An attempt that was closed as lost at *at*; its run has been running since *since*."""
+
+    run: str
+    step: str
+    attempt: int
+    at: int
+    since: int
+
+
 class Figures(msgspec.Struct):
     """What the histories add up to.
 
@@ -35,14 +45,14 @@ class Figures(msgspec.Struct):
         attempts: How many attempts came to each status.
         statuses: How many runs ended how.
         wrong_ends: Runs that ended as neither their program says nor anybody asked for.
-        lost: Run, step, attempt and time (ms) of each attempt that was closed as lost.
+        lost: Each attempt that was closed as lost.
         times: When anything was recorded (ms of the server's clock), in order.
     """
 
     attempts: dict[str, int]
     statuses: dict[str, int]
     wrong_ends: list[str]
-    lost: list[tuple[str, str, int, int]]
+    lost: list[Lost]
     times: list[int]
 
 
@@ -71,15 +81,15 @@ async def read_figures(client: Any, prefix: str, log: ClientLog) -> Figures:
 
 def _add(figures: Figures, attempts: Counter[str], run_id: str, history: Sequence[_Line]) -> str:
     """Count one history; return the status that it ends with."""
-    status = ""
+    status, since = "", 0
     for line in history:
         figures.times.append(line.at)
         if line.t == "run":
-            status = line.status
+            status, since = line.status, line.at
         elif line.t == "step":
             attempts[line.status] += 1
             if line.status == "lost":
-                figures.lost.append((run_id, line.name, line.attempt, line.at))
+                figures.lost.append(Lost(run_id, line.name, line.attempt, line.at, since))
     return status
 
 
@@ -103,17 +113,26 @@ def read_effects(path: Path) -> list[Begun]:
 
 
 def recovery_of_workers(
-    lost: Iterable[tuple[str, str, int, int]],
+    lost: Iterable[Lost],
     effects: Iterable[Begun],
-    silenced: Mapping[int, tuple[int, str]],
+    silenced: Mapping[int, Sequence[tuple[int, str]]],
 ) -> dict[str, list[float]]:
-    """Return how long lost attempts were nobody's, by what silenced the process they were in."""
+    """Return how long lost attempts were nobody's, by what silenced the process they were in.
+
+    Attempts of runs that were suspended meanwhile are left out: those wait for people.
+    """
     found: dict[str, list[float]] = {}
-    pids = {(one.run, one.step, one.attempt): one.pid for one in effects}
-    for run_id, step, attempt, at in lost:
-        silenced_at, by = silenced.get(pids.get((run_id, step, attempt), 0), (0, ""))
-        seconds = (at - silenced_at) / 1_000
-        if by and 0 <= seconds < _LONGEST_S:
+    calls = {(one.run, one.step, one.attempt): one for one in effects}
+    for one in lost:
+        call = calls.get((one.run, one.step, one.attempt))
+        if call is None:
+            continue
+        causes = [c for c in silenced.get(call.pid, ()) if call.at <= c[0] <= one.at]
+        if not causes or one.since > causes[0][0]:  # that waited for people
+            continue
+        at, by = causes[0]
+        seconds = (one.at - at) / 1_000
+        if by and seconds < _LONGEST_S:
             found.setdefault(by, []).append(seconds)
     return found
 

@@ -81,7 +81,7 @@ class Workers:
         self._process: subprocess.Popen[bytes] | None = None
         self._reader = EvidenceReader(directory / "evidence.jsonl")
         self.alive: dict[int, Worker] = {}
-        self.silenced: dict[int, tuple[int, str]] = {}
+        self.silenced: dict[int, list[tuple[int, str]]] = {}
         self.counts: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.mishaps: list[dict[str, Any]] = []
@@ -180,7 +180,7 @@ class Workers:
     def silence(self, worker: Worker, by: str) -> int:
         """Note that nothing is heard of *worker* from now on, and return the time (ms)."""
         at = time.time_ns() // 1_000_000
-        self.silenced[worker.pid] = at, by
+        self.silenced.setdefault(worker.pid, []).append((at, by))
         return at
 
     def read_evidence(self) -> None:
@@ -197,7 +197,7 @@ class Workers:
                     worker.ready.set()
             case "failpoint":
                 self.points[line["point"]] += 1
-                self.silenced[line["pid"]] = line["at"], "failpoint"
+                self.silenced.setdefault(line["pid"], []).append((line["at"], "failpoint"))
                 if worker is not None:
                     worker.killed_at = line["at"]
             case "turn_refused" | "result_refused":
