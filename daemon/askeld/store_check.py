@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -21,6 +22,8 @@ from askel.state import (
 )
 from askeld.config import WorkerConfig
 from askeld.observability import Logger
+
+Prepare = Callable[[], Awaitable[ServerFacts]]
 
 _PAUSE_S = 0.5
 #: Scripts that a worker cannot do without. What retention calls is not among them: a worker that
@@ -70,8 +73,8 @@ class StoreCheck:
         finally:
             await service.close()
 
-    async def until_it_serves(self, stop: anyio.Event) -> ServerFacts | None:
-        """Inspect the server; wait for one that is there, but cannot serve or write yet.
+    async def until_it_serves(self, stop: anyio.Event, prepare: Prepare) -> ServerFacts | None:
+        """Await *prepare*; wait for a server that is there, but cannot serve or write yet.
 
         One that cannot be reached at all is not waited for: whoever started the worker is told.
         Returns None when *stop* was set before.
@@ -82,7 +85,7 @@ class StoreCheck:
         told = None
         while not stop.is_set():
             try:
-                return await self.inspect()
+                return await prepare()
             except StoreError as error:
                 trouble = trouble_of(error)
                 if trouble not in PASSING or trouble is StoreTrouble.AWAY:

@@ -198,7 +198,7 @@ class StoreWatch:
             self._troubles.pop(_WRITES, None)
             self._probes += 1
             if self._probes % _LOOK_CLOSELY_EVERY == 0:
-                await self._look_at_settings()
+                await self.look_closely()
         except (StoreWipedError, StoreUnsafeError):
             raise
         except StoreError as error:
@@ -218,7 +218,8 @@ class StoreWatch:
         if self._store_id and found != self._store_id:
             await self._wiped(found)
 
-    async def _look_at_settings(self) -> None:
+    async def look_closely(self) -> None:
+        """Check what changes rarely."""
         unsafe, is_lost = await self._look_closely()
         if is_lost:
             self.counts["commands_trimmed"] += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 from askel import StoreError
-from askel.state import TokenSweep, trouble_of
+from askel.state import TokenSweep
 from askeld.health import Pulse
 from askeld.observability import Logger
 
@@ -25,8 +25,7 @@ class TokenLoop:
     ) -> None:
         """Look at a page every *every_ms*, with *sweep* on *streams*.
 
-        An owner that has been silent for *silent_ms* no longer counts. As long is waited, after
-        something was lost, before all runs are looked at: whoever lives says so meanwhile.
+        After something was lost, all runs are looked at twice, *silent_ms* apart.
         """
         self._sweep = sweep
         self._streams = streams
@@ -55,17 +54,31 @@ class TokenLoop:
             look_at_all = self._lost.is_set()
             if look_at_all:
                 self._lost = anyio.Event()
-                self._pulse.beat(self._silent_ms / 1_000)
-                with anyio.move_on_after(self._silent_ms / 1_000):
-                    await self._stopping.wait()
             try:
-                while not await self.run_once() and look_at_all and not self._stopping.is_set():
-                    self._pulse.beat()
+                await self._look(look_at_all=look_at_all)
             except StoreError as error:
-                self._log.debug("tokens_interrupted", error=str(error), trouble=trouble_of(error))
+                self._log.debug("tokens_interrupted", error=str(error))
                 if look_at_all:
                     self._lost.set()
-                    await anyio.sleep(min(self._every_s, 1.0))
+                await self._pause(1.0)
+
+    async def _look(self, *, look_at_all: bool) -> None:
+        if not look_at_all:
+            await self.run_once()
+            return
+        await self._look_at_all()
+        await self._pause(self._silent_ms / 1_000)
+        await self._look_at_all()
+
+    async def _look_at_all(self) -> None:
+        self._sweep.rewind()
+        while not self._stopping.is_set() and not await self.run_once():
+            self._pulse.beat()
+
+    async def _pause(self, seconds: float) -> None:
+        self._pulse.beat(seconds)
+        with anyio.move_on_after(seconds):
+            await self._stopping.wait()
 
     async def run_once(self) -> bool:
         """Look at one page; return whether it was the last."""

@@ -19,6 +19,7 @@ from askel.state import (
     Recording,
     Retention,
     Scripts,
+    ServerFacts,
     Sweeping,
     SystemIds,
     Timers,
@@ -223,15 +224,21 @@ class Worker:
         Raises:
             StoreError: The worker must not start.
         """
-        facts = await self._check_store.until_it_serves(stop)
+        facts = await self._check_store.until_it_serves(stop, self._prepare)
         if facts is None:
             return False
         self._store.expect(facts.store_id)
         for event, hint in facts_to_warn_of(facts).items():
             self._log.warning(event, hint=hint)
-        await self._consumer.create_groups()
-        await self._check_store.permissions()
+        await self._store.look_closely()  # before anything is read: then nobody could tell
         return True
+
+    async def _prepare(self) -> ServerFacts:
+        """Check the server, and make there what is missing."""
+        facts = await self._check_store.inspect()
+        await self._check_store.permissions()
+        await self._consumer.create_groups()
+        return facts
 
     async def run(
         self, stop: anyio.Event, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED

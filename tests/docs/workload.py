@@ -90,6 +90,7 @@ async def do_everything(client: redis.asyncio.Redis, url: str, prefix: str) -> F
         await make_app(anyio.Event()).start(service, "short", run_id="inline")
         await watch.look()
         await _serve(Deployment(client, url, prefix), watch)
+        await _lose_a_token(Deployment(client, url, prefix), watch)
         await service.set_retention("w", ttl="1h", max_runs=9, max_bytes="1GiB")
         await service.set_retention(None, ttl="1h")
         await service.apply_retention()
@@ -173,3 +174,22 @@ async def _serve(deployment: Deployment, watch: Watch) -> None:
         await deployment.send("run.start", workflow="short", run_id="d", if_exists="after-terminal")
         await deployment.until("d", "completed")
         await watch.look()
+
+
+async def _lose_a_token(deployment: Deployment, watch: Watch) -> None:
+    """Delete the entry of a run that is driven."""
+    gate = anyio.Event()
+    quick = {"lease_ms": 60, "claim_idle_ms": 90, "retention_ms": 20}
+    async with deployment.worker(make_app(gate), **quick):
+        entry = await deployment.send("run.start", workflow="checkout", input="1ms", run_id="lost")
+        await deployment.until_step("lost", "flaky", "running")
+        await deployment.client.xdel(deployment.stream(), entry)
+
+        async def is_noticed() -> bool:
+            await watch.look()
+            return {"alive", "gone"} <= set((await deployment.record("lost")).ctl)
+
+        await wait_until(is_noticed)
+        await deployment.send("run.cancel", run_id="lost")
+        await deployment.until("lost", "cancelled")
+        gate.set()

@@ -432,4 +432,6 @@ async def _(w):
 async def _(w):
     entry = await w.started()
     await w.redis.xdel(entry.stream, entry.id)
-    return lambda: w.caller(TokenSweep).run_once([w.keys.commands_default], silent_ms=0)
+    sweep = w.caller(TokenSweep)
+    await sweep.run_once([w.keys.commands_default], silent_ms=0)
+    return lambda: sweep.run_once([w.keys.commands_default], silent_ms=0)

@@ -13,22 +13,22 @@ local function is_after(a, b)
   return tonumber(a1) > tonumber(b1) or (a1 == b1 and tonumber(a2) > tonumber(b2))
 end
 
--- Whether the entry of a stream will be given to somebody: it is pending, or unread.
-local function comes(stream, entry)
+-- Whether the group has yet to read the entry. A group that is missing will be made anew, and read all.
+local function is_unread(stream, entry)
   for _, flat in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
     local facts = {}
     for k = 1, #flat, 2 do facts[flat[k]] = flat[k + 1] end
-    if facts['name'] == group then
-      return is_after(entry, facts['last-delivered-id']) or #redis.call('XPENDING', stream, group, entry, entry, 1) == 1
-    end
+    if facts['name'] == group then return is_after(entry, facts['last-delivered-id']) end
   end
-  return true                                            -- the group will be made anew, and read all
+  return true
 end
 
--- Whether anybody will be given the token, and the stream on which it lies in vain.
+-- Whether somebody has the token, or will be given it; and the stream on which it lies in vain.
 local function find(entry)
   for k = 4, #KEYS do
-    if #redis.call('XRANGE', KEYS[k], entry, entry) > 0 then return comes(KEYS[k], entry), KEYS[k] end
+    local held = redis.pcall('XPENDING', KEYS[k], group, entry, entry, 1)
+    if held[1] then return true end
+    if #redis.call('XRANGE', KEYS[k], entry, entry) > 0 then return is_unread(KEYS[k], entry), KEYS[k] end
   end
   return false
 end

@@ -53,6 +53,7 @@ _HARMLESS: Mapping[str, str] = {
     "XGROUP CREATE": "META - 0",
     "XGROUP DELCONSUMER": "META - -",
     "XINFO CONSUMERS": "META -",
+    "XINFO GROUPS": "NONE",
     "XLEN": "NONE",
     "XPENDING": "META -",
     "XRANGE": "NONE - +",
