@@ -7,17 +7,19 @@ from collections.abc import Callable
 
 import msgspec
 
+_STARTING = "starting"
+
 
 class Pulse:
     """The sign of life of one loop. Beaten by the loop, read by any thread."""
 
     def __init__(self, name: str, grace_s: float, clock: Callable[[], float]) -> None:
-        """Expect the first beat within *grace_s*."""
+        """Expect nothing yet: from the first beat on, none is later than *grace_s*."""
         self.name = name
         self._grace_s = grace_s
         self._clock = clock
         self._at = clock()
-        self._due = self._at + grace_s
+        self._due = float("inf")
 
     def beat(self, within_s: float = 0.0) -> None:
         """Say that the loop moves, and that it will be back within *within_s* and the grace."""
@@ -75,12 +77,23 @@ class Health:
         self._clock = clock
         self._pulses: dict[str, Pulse] = {}
         self._checks: dict[str, Callable[[], bool]] = {}
-        self._obstacles: dict[str, None] = {"starting": None}
+        self._obstacles: dict[str, None] = {_STARTING: None}
 
     def pulse(self, name: str) -> Pulse:
-        """Return the pulse of the loop *name*, which from now on has to beat."""
+        """Return the pulse of the loop *name*, which has to beat once that is `started`."""
         self._pulses[name] = pulse = Pulse(name, self._grace_s, self._clock)
         return pulse
+
+    def started(self) -> None:
+        """Expect each loop to move from now on; before, the worker may wait for Redis."""
+        for pulse in list(self._pulses.values()):
+            pulse.beat()
+        self.clear(_STARTING)
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether the worker has not begun to work yet."""
+        return _STARTING in self._obstacles
 
     def ended(self, name: str) -> None:
         """Expect nothing more of the loop *name*: it ended as it should."""
@@ -113,8 +126,8 @@ class Health:
         return Liveness("stuck" if stuck else "ok", self.worker, stuck, loops)
 
     def obstacles(self) -> list[str]:
-        """Return why the worker takes no work, Redis itself aside; empty when it does."""
-        return list(self._obstacles)
+        """Return why the worker takes no work, or not as it should; empty when it does."""
+        return [*self._obstacles, *(f"stuck: {name}" for name in self._stuck())]
 
     def _stuck(self) -> list[str]:
         late = [pulse.name for pulse in list(self._pulses.values()) if pulse.is_overdue]

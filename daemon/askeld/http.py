@@ -14,33 +14,22 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from askel import AskelError, StoreReplyError
-from askel.state import Connection, connect
 from askeld.config import parse_address
 from askeld.health import Health, Readiness
 from askeld.observability import Logger
 
 _STOP_S = 2.0
-#: How long Redis may take to answer before the worker counts as not ready.
-_PING_S = 2.0
-#: For how long an answer of Redis is good: probes may come from many places.
-_FRESH_S = 0.5
 _UNAVAILABLE = 503
 
 
 class HttpServer:
     """Answers ``/healthz`` and ``/readyz`` until stopped."""
 
-    def __init__(self, address: str, health: Health, connection: Any, log: Logger) -> None:
-        """Tell *health* at *address*; readiness asks the Redis that *connection* names."""
+    def __init__(self, address: str, health: Health, log: Logger) -> None:
+        """Tell *health* at *address*."""
         self._host, self._port = parse_address(address)
         self._health = health
-        self._connection = connection
         self._log = log
-        self._redis: Connection | None = None
-        self._asked_at = float("-inf")
-        self._trouble = ""
-        self._asking = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._begun = threading.Event()
@@ -97,8 +86,6 @@ class HttpServer:
             await self._stop.wait()
         finally:
             await runner.cleanup()
-            if self._redis is not None:
-                await self._redis.close()
 
     async def _healthz(self, _: web.Request) -> web.Response:
         found = self._health.liveness()
@@ -106,32 +93,8 @@ class HttpServer:
 
     async def _readyz(self, _: web.Request) -> web.Response:
         reasons = self._health.obstacles()
-        trouble = await self._ask_redis()
-        if trouble:
-            reasons.append(trouble)
         status = "not_ready" if reasons else "ready"
         return _json(Readiness(status, self._health.worker, reasons), is_good=not reasons)
-
-    async def _ask_redis(self) -> str:
-        """Return what is wrong with Redis, as far as a PING can tell; empty when nothing is."""
-        async with self._asking:
-            now = asyncio.get_running_loop().time()
-            if now - self._asked_at >= _FRESH_S:
-                self._trouble = await self._ping()
-                self._asked_at = asyncio.get_running_loop().time()
-            return self._trouble
-
-    async def _ping(self) -> str:
-        try:
-            if self._redis is None:
-                self._redis = connect(self._connection, timeout_s=_PING_S, name="askel-health")
-            await asyncio.wait_for(self._redis.send("PING"), _PING_S)
-        except StoreReplyError as error:
-            # Whoever may not ask has been answered; all else that is refused is trouble.
-            return "" if error.code == "NOPERM" else f"redis refuses: {error.code}"
-        except (AskelError, TimeoutError):
-            return "redis does not answer"
-        return ""
 
 
 def _json(value: Any, *, is_good: bool) -> web.Response:

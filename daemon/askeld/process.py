@@ -124,11 +124,11 @@ def _listening(config: WorkerConfig, worker: Worker, log: Logger) -> Iterator[No
         return
     from askeld.http import HttpServer  # noqa: PLC0415 - a fifth of a second that is not always due
 
-    server = HttpServer(config.http, worker.health, config.url, log)
+    server = HttpServer(config.http, worker.health, log)
     try:
         log.info("http_listening", address=server.start())
     except OSError as error:
-        why = error.strerror or str(error)
+        why = os.strerror(error.errno) if error.errno else str(error)
         if config.http_required:
             raise AskelError(f"--http {config.http}: {why}") from None
         log.warning(

@@ -34,6 +34,11 @@ _REARM_S = 1.0
 #: Shortly before the end the log says what is coming, if there is an interpreter to say it.
 _FINAL_WORD = 0.9
 _FRAMES = 20
+#: How often systemd hears of a worker, where it does not say how often it wants to.
+_FEED_S = 40.0
+_MOVING = ("WATCHDOG=1",)
+#: A Redis that is away at the start is waited for, for longer than a start may take.
+_WAITING = ("WATCHDOG=1", "EXTEND_TIMEOUT_USEC=90000000", "STATUS=waiting for Redis")
 _OURS = (
     str(Path(askel.__file__).parent),
     str(Path(__file__).parent),
@@ -64,7 +69,7 @@ class Watchdog:
         self._warn_s = warn_block_ms / 1_000
         self._max_s = max_block_ms / 1_000
         limits = [limit / 4 for limit in (self._warn_s, self._max_s) if limit]
-        self._tick_s = min(_TICK_S, *limits)
+        self._tick_s = min([_TICK_S, *limits])
         self._pulse = health.pulse("event_loop")
         self._moved_at = time.monotonic()
         self._armed_at = 0.0
@@ -122,10 +127,10 @@ class Watchdog:
                 )
                 continue
             block.look(now - self._moved_at, self._thread_id)
-            every_s = self._notifier.watchdog_s
-            if every_s and now - fed_at >= every_s / 4 and self._health.is_live:
+            every_s = self._notifier.watchdog_s or _FEED_S
+            if now - fed_at >= every_s / 4 and self._health.is_live:
                 fed_at = now
-                self._notifier.send("WATCHDOG=1")
+                self._notifier.send(*(_WAITING if self._health.is_starting else _MOVING))
 
 
 class _Block:

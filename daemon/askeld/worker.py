@@ -265,7 +265,7 @@ class Worker:
                     ("renewal", self._renewal.watch),
                 ):
                     tasks.start_soon(self._keep, name, run)
-                self.health.clear("starting")
+                self.health.started()
                 self._log.info(
                     "worker_ready",
                     app=self._app.name,

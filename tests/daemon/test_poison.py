@@ -2,11 +2,11 @@
 
 import json
 import signal
-from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
 from tests.apps.parts import app
+from tests.helpers.deaths import feed_workers as deaths_of
 from tests.helpers.forked import ForkedWorker
 from tests.helpers.waiting import wait_until
 
@@ -21,31 +21,10 @@ FAST = {
 
 
 async def feed_workers(deployment, directory, deaths, over):
-    """Start workers one after another, each after the death of the last; return how many died.
-
-    The last one lives, and is stopped when *over* holds.
-    """
-    died = 0
-    async with AsyncExitStack() as stack:
-        while True:
-            worker = ForkedWorker(
-                "tests.apps.parts:app",
-                redis_url=deployment.url,
-                prefix=deployment.prefix,
-                directory=directory,
-                settings=FAST,
-            )
-            await stack.enter_async_context(worker)
-
-            async def either(worker=worker):
-                return worker.returncode is not None or await over()
-
-            await wait_until(either, 20, worker.tail)
-            if worker.returncode is None:
-                return died
-            assert worker.returncode == -signal.SIGKILL, worker.tail()
-            died += 1
-            assert died <= deaths, f"{died} workers died"
+    """Start workers until one lives; return how many died, each of its own SIGKILL."""
+    died = await deaths_of(deployment, directory, "tests.apps.parts:app", FAST, over, deaths)
+    assert {worker.returncode for worker in died} <= {-signal.SIGKILL}
+    return len(died)
 
 
 async def test_a_poison_step_command_is_buried_and_its_step_has_failed(deployment, tmp_path):
