@@ -274,5 +274,11 @@ async def _ended(run: Run, name: str, queue: str, retries: int) -> list[Any]:
 
 
 @app.workflow
+async def endures(run: Run, name: str) -> Any:
+    """Do the step *name* without a limit of time."""
+    return await run.do("it", name, timeout="1h")
+
+
+@app.workflow
 async def neighbour(run: Run, data: Any) -> Any:
     return await run.do("only", harmless, data)

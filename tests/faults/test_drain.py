@@ -1,7 +1,9 @@
 """SIGTERM: nothing new is read, what runs ends, the rest is handed back, the process exits 0."""
 
 import signal
+import sys
 
+import anyio
 import pytest
 from tests.apps.parts import app
 from tests.helpers.forked import ForkedWorker
@@ -11,16 +13,17 @@ from tests.helpers.workers import WorkerProcess
 #: Leases that never run out while a test waits: what is handed back is not found by waiting.
 LONG = {"lease_ms": 60_000, "claim_idle_ms": 120_000}
 LONG_ARGS = ("--lease", "60s", "--claim-idle", "120s")
+WORKER = (sys.executable, "-m", "askeld", "worker")
 
 
 @pytest.fixture
 def worker(deployment, tmp_path):
     """Make worker processes."""
 
-    def make(*args, kind=ForkedWorker, **options):
+    def make(*args, kind=ForkedWorker, of="parts", **options):
         place = {"redis_url": deployment.url, "prefix": deployment.prefix, "directory": tmp_path}
         args = (*LONG_ARGS, *args)
-        return kind("tests.apps.parts:app", args=args, **{**place, **options})
+        return kind(f"tests.apps.{of}:app", args=args, **{**place, **options})
 
     return make
 
@@ -32,7 +35,7 @@ async def consumers(deployment):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 async def test_an_idle_worker_leaves_without_a_trace(deployment, worker, number):
     """Exit 0, two lines of log, none on standard error; its name is gone from Redis."""
     async with worker(kind=WorkerProcess) as process:
@@ -169,21 +172,107 @@ async def test_a_handler_that_does_not_end_in_time_is_given_up(deployment, worke
     assert record.path("gate") == ["running 1", "lost 1", "running 2", "succeeded 2"]
 
 
-async def test_a_second_signal_ends_the_process_now(deployment, worker, tmp_path):
-    """Not with 0; and nothing is lost by it."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+async def test_a_second_signal_ends_the_process_now(deployment, worker, tmp_path, number):
+    """Row `SIGTERM twice / SIGINT / SIGHUP`: 128 and the signal; and nothing is lost by it."""
     gate = tmp_path / "gate"
     async with worker() as process:
         await deployment.send("run.start", workflow="waits", input=str(gate), run_id="r")
         await deployment.until_step("r", "gate", "running")
         process.terminate()
         await process.wait_log("worker_draining")
-        process.terminate()
-        assert await process.wait() not in {0, None}
+        process._signal(number)
+        assert await process.wait() == 128 + number
     gate.touch()
     async with deployment.worker(app, lease_ms=100, claim_idle_ms=150):
         record = await deployment.until("r", "completed")
         await deployment.quiet()
     assert record.path("gate") == ["running 1", "lost 1", "running 2", "succeeded 2"]
+
+
+async def test_a_hang_up_that_is_ignored_stays_ignored(deployment, worker):
+    """Under nohup the worker outlives its terminal."""
+    async with worker(kind=WorkerProcess, command=["nohup", *WORKER]) as process:
+        await process.wait_ready()
+        process._signal(signal.SIGHUP)
+        await deployment.send("run.start", workflow="one_step", input=1, run_id="r")
+        await deployment.until("r", "completed")
+        process.terminate()
+        assert await process.wait() == 0
+
+
+async def test_what_was_read_is_begun_elsewhere_while_a_step_still_runs(
+    deployment, worker, tmp_path
+):
+    """Handed back at the beginning of the drain, not at its end; not ready from then on."""
+    gate = tmp_path / "gate"
+    lock = f"{deployment.prefix}:lock:r0"
+    async with worker() as process:
+        await deployment.send("run.start", workflow="waits", input=str(gate), run_id="busy")
+        await deployment.until_step("busy", "gate", "running")
+        await deployment.client.set(lock, "somebody", px=60_000)
+        await deployment.send("run.start", workflow="one_step", run_id="r0")
+
+        async def read():
+            (group,) = await deployment.client.xinfo_groups(deployment.stream())
+            return group["pending"] == 2
+
+        await wait_until(read)
+        async with deployment.worker(app, **LONG):
+            process.terminate()
+            await process.wait_log("worker_draining")
+            await deployment.client.delete(lock)
+            await deployment.until("r0", "completed")
+            assert process.returncode is None, "its own step still runs"
+            assert (await deployment.step("busy", "gate"))["status"] == "running"
+            gate.touch()
+            assert await process.wait() == 0
+            record = await deployment.until("busy", "completed")
+            await deployment.quiet()
+    assert record.count("lost") == 0
+
+
+async def test_renewal_goes_on_until_the_last_step_has_ended(deployment, worker, tmp_path):
+    """A drain may last many leases: what still runs is not taken over by those who look for it."""
+    gate = tmp_path / "gate"
+    leases = {"lease_ms": 300, "claim_idle_ms": 600, "sweep_ms": 30}
+    async with worker(settings=leases) as process:
+        await deployment.send("run.start", workflow="waits", input=str(gate), run_id="r")
+        await deployment.until_step("r", "gate", "running")
+        process.terminate()
+        await process.wait_log("worker_draining")
+        async with deployment.worker(app, **leases) as other:
+            deadline = anyio.current_time() + 4 * leases["claim_idle_ms"] / 1_000
+            # It is the time that is tested: several times that after which dead work is taken.
+            await wait_until(lambda: anyio.current_time() > deadline)
+            assert process.returncode is None
+            assert other.logged("entry_reclaimed") == []
+            gate.touch()
+            assert await process.wait() == 0
+            record = await deployment.until("r", "completed")
+            await deployment.quiet()
+    assert record.path("gate") == ["running 1", "succeeded 1"]
+
+
+@pytest.mark.parametrize("kind", ["swallows_cancellation", "swallows_cancellation_sync"])
+async def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_process(
+    deployment, worker, kind
+):
+    """Row `swallow-cancel loop`: given up when the drain's time is over; exit 0, step re-run."""
+    settings = {
+        "drain_ms": 100,
+        "cancel_grace_ms": 100,
+        "lease_ms": 60_000,
+        "claim_idle_ms": 120_000,
+    }
+    async with worker(of="poison", settings=settings) as process:
+        await process.wait_ready()
+        await deployment.send("run.start", workflow="endures", input=kind, run_id="r")
+        await deployment.until_step("r", "it", "running")
+        process.terminate()
+        assert await process.wait() == 0
+        assert len([x for x in process.logs() if x["event"] == "handler_abandoned"]) == 1
+    assert process.stderr_path.read_text() == ""
 
 
 async def test_a_worker_under_load_drains_and_everything_completes(deployment, worker, tmp_path):
