@@ -171,7 +171,8 @@ async def _serve(deployment: Deployment, watch: Watch) -> None:
             return "owner" not in (await deployment.record("d")).ctl
 
         await wait_until(let_go)
-        await deployment.send("run.start", workflow="short", run_id="d", if_exists="after-terminal")
+        words = {"workflow": "short", "run_id": "d", "if_exists": "after-terminal"}
+        await deployment.send("run.start", "warehouse", **words)
         await deployment.until("d", "completed")
         await watch.look()
 

@@ -45,7 +45,15 @@ OTHER_POINTS = {
 #: Scripts that no process is killed at by name: they are the library's, or of a thread of its own.
 OF_OTHERS = {
     *("acquire_lock", "release_lock", "renew_lock", "renew", "forget_consumer", "adopt"),
-    *("list_dead", "redrive", "read_run", "read_steps", "upsert_version", "move_version"),
+    *(
+        "list_dead",
+        "redrive",
+        "read_facts",
+        "read_run",
+        "read_steps",
+        "upsert_version",
+        "move_version",
+    ),
     *("list_runs", "set_retention", "index_runs", "index_steps", "prune_workflows", "erase_orphan"),
     *("prune_timers", "apply", "insert_step", "move_step", "finish_step"),
     *("self_test", "remake_tokens"),

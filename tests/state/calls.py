@@ -114,6 +114,7 @@ PROTOCOL = [
             "input": b"{}",
             "body": "body",
             "policy": "after-terminal",
+            "queue": "q",
         },
         {
             "OK": (ACTIVATED, ACTIVE),
@@ -325,6 +326,7 @@ PROTOCOL = [
             "retries": 2,
             "retry_delay": "5s",
             "born": "9",
+            "queue": "q",
         },
         {
             "OK": ([1, b"2", b"5s", b"1", b"9"], Begun(1, 2, "5s", b"1", "9")),

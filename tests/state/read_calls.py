@@ -15,7 +15,15 @@ from askel import (
     RunStatusReport,
     VersionNotFoundError,
 )
-from askel.state import Scripts, run_id_of_entry
+from askel.state import (
+    OpenStep,
+    Place,
+    RunFacts,
+    Scripts,
+    StreamFacts,
+    read_facts,
+    run_id_of_entry,
+)
 from askel.wire import NotRedrivableError
 
 RUN_HASH = [
@@ -44,6 +52,42 @@ LETTER = DeadLetter(
 )
 
 
+FACTS_ANSWER = [
+    b"5000",
+    [b"r", b"w", b"running", None, None, b"1000", b"2000"],
+    [b"5-1", b"me/1", b"4-0", b"3", b"0", b"q"],
+    b"me/1",
+    700,
+    4,
+    [b"pending", b"me", 30, 1, b"q"],
+    [b"type", b"run.start"],
+    2,
+    [[b"s", b"running", b"f", b"2", b"5", b"exponential", b"6-0", b"q", b"1500"]],
+    [[b"gone"]],
+    [[b"q", 3, 1, 1, [b"me", 20]]],
+]
+FACTS = RunFacts(
+    run_id="r",
+    now=5_000,
+    workflow="w",
+    status="running",
+    created_at=1_000,
+    updated_at=2_000,
+    token="5-1",
+    owner="me/1",
+    start="4-0",
+    turn=3,
+    lock_holder="me/1",
+    lock_pttl=700,
+    length=4,
+    place=Place("pending", "q", "me", 30, 1),
+    told={"type": "run.start"},
+    open_count=2,
+    steps=(OpenStep("s", "running", "f", 2, 5, "exponential", "q", 1_500, Place("gone"), "6-0"),),
+    streams={"q": StreamFacts("q", 3, 1, has_group=True, idle_ms={"me": 20})},
+)
+
+
 def letters(stub):
     """Return the dead letters on *stub*."""
     made = DeadLetters("redis://127.0.0.1:1", "p")
@@ -58,6 +102,18 @@ READS = [
         {"dead": K.dead},
         {"before": "10-0", "reason": "poison", "run_id": "r", "limit": 7, "reach": 10_000},
         {"OK": ([b"9-1", [b"9-1", LETTER_WORDS]], DeadLetterPage([LETTER], "9-1"))},
+    ),
+    Case(
+        "read_facts",
+        lambda s: read_facts(Scripts(s), K, "r", offset=11),
+        {
+            **dict(zip(("run", "ctl", "history", "lock"), K.run_keys("r"), strict=True)),
+            "steps": K.steps("r"),
+            "step_stem": K.step_stem("r"),
+            "commands": K.commands_default,
+        },
+        {"group": "askeld", "offset": 11, "most": 20, "reach": 5_000},
+        {"OK": (FACTS_ANSWER, FACTS), "NOTFOUND": ([], None)},
     ),
     Case(
         "redrive",

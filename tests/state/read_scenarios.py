@@ -4,6 +4,7 @@ import pytest
 from tests.state.scenarios import answers
 
 from askel import DeadLetters, VersionNotFoundError
+from askel.state import read_facts
 from askel.wire import DeadLetter, NotRedrivableError
 
 
@@ -116,3 +117,18 @@ async def _(w):
             await letters(w).redrive(moved)
 
     return refused
+
+
+def facts(w):
+    return lambda: read_facts(w.scripts, w.keys, "r")
+
+
+@answers("read_facts", "OK")
+async def _(w):
+    await w.begun_run()
+    return facts(w)
+
+
+@answers("read_facts", "NOTFOUND")
+async def _(w):
+    return facts(w)

@@ -69,6 +69,7 @@ SECOND = {
     "deliver": None,
     "sweep": None,
     "list_dead": "OK",
+    "read_facts": "OK",
     "redrive": "GONE",
     "self_test": "OK",
     "remake_tokens": "OK",

@@ -25,6 +25,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "send": ("start", "put any command on the stream"),
     "show": ("show", "show a run and its steps"),
     "history": ("show", "show everything that happened to a run"),
+    "why": ("why", "say what a run waits for, who holds it, and what moves it next"),
     "ls": ("show", "list runs, newest first"),
     "health": ("health", "ask a worker on this machine how it does"),
     "doctor": ("doctor", "look for what is wrong, and say what to do about it"),

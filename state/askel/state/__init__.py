@@ -54,6 +54,7 @@ from askel.state.reads.history import (
 from askel.state.reads.queries import RunPage
 from askel.state.reads.records import fields_of, read_run, read_step
 from askel.state.reads.reports import RunStatusReport, StepReport, build_report
+from askel.state.reads.run_facts import OpenStep, Place, RunFacts, StreamFacts, read_facts
 from askel.state.reads.timeline import (
     ApprovalAt,
     RunStateAt,
@@ -101,7 +102,9 @@ __all__ = [
     "IfExists",
     "Keys",
     "MultiplexedConnection",
+    "OpenStep",
     "PayloadTransform",
+    "Place",
     "Recording",
     "RedisWorkflowService",
     "Refusal",
@@ -109,6 +112,7 @@ __all__ = [
     "Renewed",
     "Retention",
     "RetentionPolicy",
+    "RunFacts",
     "RunLock",
     "RunMirror",
     "RunPage",
@@ -132,6 +136,7 @@ __all__ = [
     "StepState",
     "StepStatus",
     "StoreTrouble",
+    "StreamFacts",
     "Sweeping",
     "Swept",
     "SyncRedisWorkflowService",
@@ -165,6 +170,7 @@ __all__ = [
     "owner_process",
     "probe_store",
     "quoted",
+    "read_facts",
     "read_run",
     "read_secret",
     "read_step",

@@ -33,7 +33,9 @@ from askel.wire.dead_letters import (
     DeadLetters,
     NotRedrivableError,
 )
+from askel.wire.explain import Explanation, explain
 from askel.wire.queue import StreamQueue
+from askel.wire.why import explain_run, timer_of, with_timers
 
 __all__ = [
     "Client",
@@ -43,6 +45,7 @@ __all__ = [
     "DeadLetterNotFoundError",
     "DeadLetterPage",
     "DeadLetters",
+    "Explanation",
     "NotRedrivableError",
     "RunAdvance",
     "RunApprove",
@@ -66,5 +69,9 @@ __all__ = [
     "decode_timer",
     "encode_command",
     "encode_timer",
+    "explain",
+    "explain_run",
+    "timer_of",
     "wire_duration_ms",
+    "with_timers",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -137,16 +137,9 @@ class DeadLetters:
         place = "" if cursor is None else _checked(cursor, "cursor")
         if older_than is not None and cursor is None:
             place = f"{await self._now_ms() - duration_ms(older_than)}-0"
-        answer, _ = await self._scripts.insist(
-            "list_dead",
-            [self.keys.dead],
-            [place, reason or "", check_run_id(run_id) if run_id else "", limit, _REACH],
-            patience_s=_PATIENCE_S,
-        )
-        _, place, flat = answer
-        pairs = zip(flat[::2], flat[1::2], strict=True)
-        letters = [_read(letter_id, fields_of(words)) for letter_id, words in pairs]
-        return DeadLetterPage(letters, place.decode() or None)
+        about = check_run_id(run_id) if run_id else ""
+        args: Sequence[str | int] = [place, reason or "", about, limit, _REACH]
+        return await read_page(self._scripts, self.keys, args)
 
     async def all(
         self,
@@ -234,6 +227,21 @@ class DeadLetters:
     async def _now_ms(self) -> int:
         seconds, micros = await self._scripts.fetch("TIME", patience_s=_PATIENCE_S)
         return int(seconds) * 1_000 + int(micros) // 1_000
+
+
+async def read_page(scripts: Scripts, keys: Keys, args: Sequence[str | int]) -> DeadLetterPage:
+    """Return the page that ``list_dead`` answers to *args*."""
+    answer, _ = await scripts.insist("list_dead", [keys.dead], args, patience_s=_PATIENCE_S)
+    _, place, flat = answer
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    letters = [_read(letter_id, fields_of(words)) for letter_id, words in pairs]
+    return DeadLetterPage(letters, place.decode() or None)
+
+
+async def letters_about(scripts: Scripts, keys: Keys, run_id: str) -> list[DeadLetter]:
+    """Return the newest dead letters about a run, of the newest thousand of all."""
+    page = await read_page(scripts, keys, ["", "", run_id, 20, 1_000])
+    return page.letters
 
 
 def _read(letter_id: bytes, known: Mapping[str, bytes], fields: Any = None) -> DeadLetter:

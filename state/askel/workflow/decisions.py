@@ -124,6 +124,7 @@ class Decisions:
             call.policy.retries,
             "retryDelay",
             call.policy.delay,
+            *(("queue", call.queue) if call.queue else ()),
         )
 
     def _common(self, reached: Reached, data: bytes) -> Fields:

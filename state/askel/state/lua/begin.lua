@@ -2,7 +2,7 @@
 -- An attempt that another process left open is closed as lost; when it was the last, the step fails.
 -- The step's lease is the entry its attempt is under: while that is pending, no other takes it over.
 -- KEYS run ctl history lock stream step steps commands
--- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay born
+-- ARGV group consumer entry nonce offset run_id step_name step_id rpc_name data retries retry_delay born queue
 -- OK attempt retries retry_delay data born | LOST | NOTFOUND | TERMINAL status | GONE | CONFLICT | SPENT owner | SUSPENDED | BUSY pttl
 --- include clock entry mirror terminal owner drive since
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
@@ -55,6 +55,7 @@ else
     'retryDelay', delay, 'attemptCount', attempt, 'nonce', nonce, 'lease', entry, 'createdAt', at, 'updatedAt', at)
   redis.call('RPUSH', KEYS[7], name)
 end
+if ARGV[14] ~= '' then redis.call('HSET', step, 'queue', ARGV[14]) end
 local began = opened(at, '"t":"step","name":' .. cjson.encode(name) .. ',"status":"running"' .. of_attempt(attempt))
 if was_open then
   moved(step, attempt - 1, 'lost', 'error', LOST)

@@ -1,7 +1,7 @@
 -- start: create the run of a run.start entry and own it; after a crash, own it again.
 -- policy: what lets a run that exists give way to a new generation, see create_run.
 -- KEYS run ctl history lock stream events runs stem...
--- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy
+-- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy queue
 -- OK turn workflow status input history | LOST | GONE | EXISTS | CONFLICT | BUSY pttl | POISON
 --- include clock entry statuses index terminal owner deleted past unindex change succeed create activate
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -41,6 +41,7 @@ if not r[1] or given_up then
   if anew then fields[#fields + 1] = 'since' fields[#fields + 1] = string.match(entry, '^%d+') end
   create(keys, run_id, workflow, input, at, fields, body .. more)
   redis.call('HSET', ctl, 'token', entry, 'start', entry, 'turn', 0)
+  if ARGV[13] ~= '' then redis.call('HSET', ctl, 'queue', ARGV[13]) end
   if given_up then x = {} end
 end
 return activated(keys, owner, lease_ms, robbed_limit, { x[2], x[3], x[5] })

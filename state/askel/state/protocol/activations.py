@@ -51,6 +51,7 @@ class Activations(ProtocolCaller):
                 text,
                 body,
                 policy.value,
+                k.queue_of(entry.stream),
             ],
         )
         return _activated(answer, {"LOST", "GONE", "EXISTS", "CONFLICT", "POISON"})

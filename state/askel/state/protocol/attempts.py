@@ -56,6 +56,7 @@ class Attempts(ProtocolCaller):
                 retries,
                 retry_delay,
                 born,
+                k.queue_of(entry.stream),
             ],
         )
         if answer[0] == b"OK":

@@ -1,0 +1,184 @@
+"""What a run waits for, as Redis knows it: read in one round trip, judged elsewhere."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from askel.state.keys import Keys
+from askel.state.protocol.caller import GROUP
+from askel.state.store.scripts import Scripts
+
+_MOST_STEPS = 20
+_REACH = 5_000
+#: A consumer that was silent for longer than this reads no more: a worker asks every few seconds.
+ALIVE_MS = 30_000
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a stream entry is.
+
+    ``word`` is ``pending`` (with consumer, milliseconds since it was renewed, and deliveries),
+    ``waiting`` (nobody has read it), ``orphaned`` (it was read, and is pending for nobody), or
+    ``gone``.
+    """
+
+    word: str
+    queue: str = ""
+    consumer: str = ""
+    idle_ms: int = 0
+    deliveries: int = 0
+
+
+class StreamFacts(msgspec.Struct, frozen=True):
+    """A stream of commands: how many are on it, how many are in work, and who reads it."""
+
+    queue: str
+    length: int
+    pending: int
+    has_group: bool
+    idle_ms: dict[str, int]
+
+    @property
+    def backlog(self) -> int:
+        """How many commands nobody has read yet."""
+        return max(self.length - self.pending, 0)
+
+    @property
+    def readers(self) -> list[str]:
+        """The consumers that are alive."""
+        return [name for name, idle in self.idle_ms.items() if idle < ALIVE_MS]
+
+
+class OpenStep(msgspec.Struct, frozen=True):
+    """A step that has not ended; ``lease`` is where the entry of its attempt is, if it has one."""
+
+    name: str
+    status: str
+    rpc_name: str
+    attempt: int
+    retries: int | None
+    retry_delay: str
+    queue: str
+    updated_at: int
+    lease: Place | None = None
+    lease_entry: str = ""
+    due: int | None = None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the process that drives the run executes it, too."""
+        return self.status == "running" and not self.lease_entry
+
+
+class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """All that says why a run is where it is. Times are milliseconds of the server's clock.
+
+    ``start`` is empty for a run that no daemon drives; ``told`` are fields of the entry that is its
+    token; ``open_count`` counts steps beyond those listed.
+    """
+
+    run_id: str
+    now: int
+    workflow: str
+    status: str
+    created_at: int
+    updated_at: int
+    error: bytes = b""
+    inline: bool = False
+    token: str = ""
+    owner: str = ""
+    start: str = ""
+    turn: int = 0
+    robbed: int = 0
+    lock_holder: str = ""
+    lock_pttl: int = 0
+    length: int = 0
+    place: Place | None = None
+    told: dict[str, str] = {}
+    open_count: int = 0
+    steps: tuple[OpenStep, ...] = ()
+    streams: dict[str, StreamFacts] = {}
+
+
+async def read_facts(
+    scripts: Scripts, keys: Keys, run_id: str, *, offset: int = 0, patience_s: float | None = None
+) -> RunFacts | None:
+    """Return the facts about a run, of one moment; None when there is no such run."""
+    answer, _ = await scripts.insist(
+        "read_facts",
+        [
+            *keys.run_keys(run_id),
+            keys.steps(run_id),
+            keys.step_stem(run_id),
+            keys.commands_default,
+        ],
+        [GROUP, offset, _MOST_STEPS, _REACH],
+        patience_s=patience_s,
+    )
+    if answer[0] == b"NOTFOUND":
+        return None
+    _, now, run, ctl, holder, pttl, length, token, told, count, steps, leases, streams = answer
+    _, workflow, status, error, inline, created, updated = run
+    texts = [_text(word) for word in ctl]
+    return RunFacts(
+        run_id=run_id,
+        now=int(now),
+        workflow=_text(workflow),
+        status=_text(status),
+        created_at=_number(created) or 0,
+        updated_at=_number(updated) or 0,
+        error=error or b"",
+        inline=inline == b"true",
+        token=texts[0],
+        owner=texts[1],
+        start=texts[2],
+        turn=_number(ctl[3]) or 0,
+        robbed=_number(ctl[4]) or 0,
+        lock_holder=_text(holder),
+        lock_pttl=pttl,
+        length=length,
+        place=_place(token) if token else None,
+        told=dict(zip(map(_text, told[::2]), map(_text, told[1::2]), strict=True)),
+        open_count=count,
+        steps=tuple(_step(*pair) for pair in zip(steps, leases, strict=True)),
+        streams={_text(item[0]): _stream(item) for item in streams},
+    )
+
+
+def _place(words: list[Any]) -> Place:
+    if words[0] != b"pending":
+        return Place(_text(words[0]), queue=_text(words[1]) if len(words) > 1 else "")
+    _, consumer, idle, deliveries, *queue = words
+    return Place("pending", _text(queue[0]) if queue else "", _text(consumer), idle, deliveries)
+
+
+def _step(words: list[Any], lease: list[Any]) -> OpenStep:
+    name, status, rpc, attempt, retries, delay, entry, queue, updated = words
+    return OpenStep(
+        name=_text(name),
+        status=_text(status),
+        rpc_name=_text(rpc),
+        attempt=_number(attempt) or 1,
+        retries=_number(retries),
+        retry_delay=_text(delay),
+        queue=_text(queue),
+        updated_at=_number(updated) or 0,
+        lease=_place(lease) if lease else None,
+        lease_entry=_text(entry),
+    )
+
+
+def _stream(words: list[Any]) -> StreamFacts:
+    queue, length, pending, has_group, members = words
+    idle = {_text(name): int(ms) for name, ms in zip(members[::2], members[1::2], strict=True)}
+    return StreamFacts(_text(queue), length, pending, has_group == 1, idle)
+
+
+def _text(word: bytes | None) -> str:
+    return word.decode("utf-8", "backslashreplace") if word else ""
+
+
+def _number(word: bytes | None) -> int | None:
+    return int(word) if word is not None and word.isdigit() else None

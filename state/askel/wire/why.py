@@ -1,0 +1,68 @@
+"""Reading what a run waits for, with the times of its timers, and explaining it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import structs
+
+from askel.errors import RunNotFoundError
+from askel.names import check_run_id
+from askel.state import Keys, OpenStep, RedisWorkflowService, RunFacts, Scripts, read_facts
+from askel.wire.commands import TimerFire, encode_command, encode_timer
+from askel.wire.dead_letters import letters_about
+from askel.wire.explain import Explanation, explain
+
+
+async def explain_run(service: RedisWorkflowService, run_id: str) -> Explanation:
+    """Return why a run is where it is. Two round trips, whatever the run has; nothing is written.
+
+    Raises:
+        RunNotFoundError: There is no such run.
+        InvalidNameError: This is no run id.
+    """
+    facts = await read_facts(
+        service.scripts, service.keys, check_run_id(run_id), patience_s=service.resend_s
+    )
+    if facts is None:
+        raise RunNotFoundError(run_id)
+    timed, letters = await asyncio.gather(
+        with_timers(service.scripts, service.keys, facts, patience_s=service.resend_s),
+        letters_about(service.scripts, service.keys, run_id),
+    )
+    return explain(timed, letters)
+
+
+def timer_of(facts: RunFacts, step: OpenStep) -> bytes | None:
+    """Return the timer that *step* waits for, as it was set; None where it waits for none.
+
+    A step that a queue executes has its command for a timer, which nobody knows but who sent it.
+    """
+    sleeps = step.status == "scheduled" and not step.rpc_name
+    retries = step.status == "pending" and not step.lease_entry and step.attempt > 1
+    if not sleeps and not retries:
+        return None
+    command = TimerFire(
+        run_id=facts.run_id,
+        step_name=step.name,
+        attempt=step.attempt,
+        born=str(facts.created_at),
+    )
+    return encode_timer("", encode_command(command))
+
+
+async def with_timers(
+    scripts: Scripts, keys: Keys, facts: RunFacts, *, patience_s: float | None = None
+) -> RunFacts:
+    """Return *facts* with the time at which each timer that the run waits for is due."""
+    timers = [timer_of(facts, step) for step in facts.steps]
+    members = [timer for timer in timers if timer is not None]
+    if not members:
+        return facts
+    scores = await scripts.fetch("ZMSCORE", keys.timers, *members, patience_s=patience_s)
+    due = dict(zip(members, scores, strict=True))
+    steps = []
+    for step, timer in zip(facts.steps, timers, strict=True):
+        score = due.get(timer) if timer is not None else None
+        steps.append(step if score is None else structs.replace(step, due=int(float(score))))
+    return structs.replace(facts, steps=tuple(steps))
