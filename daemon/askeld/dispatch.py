@@ -295,15 +295,17 @@ class Dispatch:
     async def _go_back(self, held: Held, command: Command, name: str) -> None:
         """Hold a command whose name is unknown here for a moment, then let others have it."""
         entry = held.entry
-        since = command.unknown_since or entry.sent_at
+        # Anybody may have sent these: a time to come would never be long ago.
+        since = min(command.unknown_since or entry.sent_at, entry.sent_at)
+        tries = min(max(command.tries, 0), 1_000)
         run_id = run_id_of(entry, command)
         if entry.sent_at - since > self._context.config.unknown_after_ms:
             await self._give_up(held, command, run_id, name)
             return
-        self._context.log.info("unknown_name", name=name, run_id=run_id, tries=command.tries + 1)
-        pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(command.tries, 16), _LONGEST_BACKOFF_MS)
+        self._context.log.info("unknown_name", name=name, run_id=run_id, tries=tries + 1)
+        pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(tries, 16), _LONGEST_BACKOFF_MS)
         await self._wait(pause_ms / 1_000)
-        await self._put_back(entry, command, tries=command.tries + 1, unknown_since=since)
+        await self._put_back(entry, command, tries=tries + 1, unknown_since=since)
 
     async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:
         """Nobody has known the name for too long: an existing run is stalled, a start is buried."""

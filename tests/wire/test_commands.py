@@ -269,7 +269,7 @@ def test_defaults_are_left_out():
             "invalid_command",
             r"run.start: Expected `int \| null`.*at `\$.at`",
         ),
-        ({**START, "at": "9" * 5_000}, "invalid_command", "at `\\$.at`"),
+        ({**START, "at": "9" * 4_000}, "invalid_command", "at is beyond 2"),
         ({**START, "input": "{"}, "invalid_payload", "input: not valid JSON"),
         ({**START, "input": ""}, "invalid_payload", "input: not valid JSON"),
         ({**START, "input": "NaN"}, "invalid_payload", "input: not valid JSON"),
@@ -352,7 +352,7 @@ def test_entry_whose_body_is_gone_says_so():
 
 
 def test_durations_on_the_wire_are_text_with_a_unit_or_milliseconds():
-    for text in ("1500", "2s", "5min", "9" * 5_000):
+    for text in ("1500", "2s", "5min", "9" * 4_000):
         command = decode_command(fields(**EXECUTE, timeout=text, retry_delay=text))
         assert (command.timeout, command.retry_delay) == (text, text)
     assert decode_command(fields(**EXECUTE, retry_delay="exponential")).retry_delay == "exponential"

@@ -6,7 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 
-from askel import InvalidOptionError
+from askel import InvalidOptionError, size_bytes
 from askel.state import check_compat
 from askeld.cli.arguments import (
     add_redis_options,
@@ -66,6 +66,9 @@ def add_worker_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--queue", action="append", metavar="NAME", help="serve this queue, too (repeatable)"
     )
+    parser.add_argument(
+        "--max-payload", metavar="SIZE", help="largest payload taken (1MiB) [ASKEL_MAX_PAYLOAD]"
+    )
     for name, line in _COUNTS.items():
         parser.add_argument(f"--{name}", metavar="N", help=f"{line} [{_variable(name)}]")
     for name, (_, line) in _DURATIONS.items():
@@ -112,6 +115,9 @@ def config_from(options: argparse.Namespace, url: str, **defaults: int) -> Worke
         where, text = given(options, name)
         if text is not None:
             settings[field] = duration_argument(where, text)
+    where, text = given(options, "max-payload")
+    if text is not None:
+        settings["max_payload"] = _size(where, text)
     queues = options.queue or [q for q in os.environ.get("ASKEL_QUEUES", "").split(",") if q]
     settings["queues"] = ("", *queues)
     settings["http"], settings["http_required"] = _http(*given(options, "http"))
@@ -128,6 +134,14 @@ def given(options: argparse.Namespace, name: str) -> tuple[str, str | None]:
     if value is not None:
         return f"--{name}", str(value)
     return _variable(name), os.environ.get(_variable(name)) or None
+
+
+def _size(where: str, text: str) -> int:
+    try:
+        return size_bytes(int(text) if text.isascii() and text.isdigit() else text)
+    except (InvalidOptionError, ValueError):
+        msg = f"{where} {text!r:.80} is no size: write it as 500000, 64KiB or 1MiB"
+        raise InvalidOptionError(msg) from None
 
 
 def _compat(where: str, text: str | None) -> str | None:

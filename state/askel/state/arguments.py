@@ -18,7 +18,7 @@ from askel.errors import (
     StepNotFoundError,
 )
 from askel.names import check_name, check_run_id
-from askel.state.codec import MAX_ERROR_TEXT, serialize_error
+from askel.state.codec import MAX_ERROR_TEXT, serialize_error, shortened
 from askel.state.models import IfExists, RunStatus, SerializedError, StepOptions, StepStatus
 from askel.state.protocol.turns import Answer
 
@@ -77,7 +77,7 @@ def delay_text(delay: Any) -> str:
 def serialized(error: BaseException | SerializedError | str) -> SerializedError:
     """Return what is stored of *error*, a text being its message, or raise InvalidOptionError."""
     if isinstance(error, SerializedError):
-        return error
+        return shortened(error)
     if isinstance(error, BaseException):
         return serialize_error(error)
     if isinstance(error, str) and error:

@@ -135,22 +135,26 @@ class Client:
             queue=queue,
             if_exists=policy.value,
         )
-        await self._queue.send(command, queue)
+        await self.send(command, queue)
         return RunHandle(self, command.run)
 
     async def send(self, command: Command, queue: str = "") -> str:
-        """Put any command on the stream; return its entry id."""
-        return await self._queue.send(command, queue)
+        """Put any command on the stream; return its entry id.
+
+        Raises:
+            PayloadError, InvalidNameError, InvalidOptionError: Nothing was sent.
+        """
+        return await self._queue.send(command, queue, codec=self.codec)
 
     async def signal(self, run_id: str, name: str, data: Any = None, *, id: str = "") -> None:
         """Send a signal to a run; with an *id* it is recorded once however often it is sent."""
         text = self.codec.encode(data).decode()
         check_name(name, "signal name")
-        await self._queue.send(RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id))
+        await self.send(RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id))
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run to be cancelled."""
-        await self._queue.send(RunCancel(run_id=check_run_id(run_id), reason=reason))
+        await self.send(RunCancel(run_id=check_run_id(run_id), reason=reason))
 
     async def get_run(self, run_id: str) -> WorkflowRun | None:
         """Return the run, or None when there is none (yet)."""

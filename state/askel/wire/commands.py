@@ -15,13 +15,19 @@ from askel.durations import wire_duration_ms
 from askel.errors import AskelError, InvalidNameError, InvalidOptionError, PayloadError
 from askel.names import check_name, check_queue, check_run_id
 from askel.state.arguments import as_policy
-from askel.state.codec import PLAIN, Codec
+from askel.state.codec import MAX_INTEGER, PLAIN, Codec
 from askel.state.ids import run_id_of_command
 
 #: The only wire version so far.
 VERSION = 1
-_MAX_FIELDS = 32
-_MAX_ID = 256
+#: Most fields of an entry, those that nobody reads included.
+MAX_FIELDS = 32
+#: Longest id of a command, in characters.
+MAX_ID = 256
+#: Longest name of a field, and longest value of one that holds no payload, in bytes.
+MAX_FIELD_NAME, MAX_TEXT = 512, 4_096
+#: Longest error that another program reports, in bytes of JSON: any that this library makes fits.
+MAX_ERROR = 128 * 1024
 # What a worker adds to a command that it puts back.
 _INTERNAL = frozenset({b"unknown_since", b"tries", b"put_back", b"run_id"})
 
@@ -210,6 +216,8 @@ Command: TypeAlias = (
 
 _NAMES = ("workflow", "step_name", "rpc_name", "name")
 _PAYLOADS = ("input", "data", "result", "error", "output")
+_NUMBERS = ("at", "attempt", "retries", "tries", "unknown_since")
+_PAYLOAD_FIELDS = frozenset(name.encode() for name in _PAYLOADS)
 
 
 def decode_command(
@@ -224,8 +232,10 @@ def decode_command(
     """
     if not fields:
         raise CommandError("body_lost", "the entry was deleted before it was read")
-    if len(fields) > 2 * _MAX_FIELDS + 2 * sum(name in _INTERNAL for name in fields[::2]):
-        raise CommandError("invalid_command", f"more than {_MAX_FIELDS} fields")
+    if len(fields) > 2 * MAX_FIELDS + 2 * sum(name in _INTERNAL for name in fields[::2]):
+        raise CommandError("invalid_command", f"more than {MAX_FIELDS} fields")
+    if max(map(len, fields)) > MAX_FIELD_NAME:  # almost never
+        _check_lengths(fields)
     try:
         texts = [field.decode() for field in fields]
     except UnicodeDecodeError:
@@ -249,11 +259,43 @@ def decode_command(
     return command
 
 
+def check_command(command: Command, codec: Codec = PLAIN) -> list[str]:
+    """Return the fields of *command*, checked as the daemon that reads them will check.
+
+    Raises:
+        PayloadError, InvalidNameError, InvalidOptionError: It would become a dead letter.
+    """
+    words = encode_command(command)
+    try:
+        decode_command([word.encode("utf-8", "surrogatepass") for word in words], codec=codec)
+    except CommandError as error:
+        kind = _INVALID.get(error.reason, InvalidOptionError)
+        raise kind(error.detail) from None
+    return words
+
+
+_INVALID: dict[str, type[AskelError]] = {
+    "invalid_payload": PayloadError,
+    "invalid_name": InvalidNameError,
+}
+
+
+def _check_lengths(fields: Sequence[bytes]) -> None:
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if len(name) > MAX_FIELD_NAME:
+            detail = f"the name of a field is longer than {MAX_FIELD_NAME} bytes"
+            raise CommandError("invalid_command", detail)
+        if len(value) > MAX_TEXT and name not in _PAYLOAD_FIELDS:
+            shown = ascii(name.decode(errors="replace")[:64])
+            detail = f"field {shown} is longer than {MAX_TEXT} bytes"
+            raise CommandError("invalid_command", detail)
+
+
 def _check(command: Command, given: dict[str, str], limit: int | None, codec: Codec) -> None:
     if command.reply_to:
         raise CommandError("unsupported", "reply_to is not supported by this version")
-    if len(command.id) > _MAX_ID:
-        raise CommandError("invalid_command", f"id is longer than {_MAX_ID} characters")
+    if len(command.id) > MAX_ID:
+        raise CommandError("invalid_command", f"id is longer than {MAX_ID} characters")
     try:
         _check_names(command, given)
         _check_numbers(command, given)
@@ -261,7 +303,10 @@ def _check(command: Command, given: dict[str, str], limit: int | None, codec: Co
             as_policy(command.if_exists)
         for field in _PAYLOADS:
             if field in given:
-                codec.check_json(given[field], what=field, limit=limit)
+                most = codec.limit if limit is None else limit
+                if field == "error":
+                    most = min(most, MAX_ERROR)
+                codec.check_json(given[field], what=field, limit=most)
     except PayloadError as error:
         raise CommandError("invalid_payload", str(error)) from error
     except InvalidNameError as error:
@@ -283,6 +328,9 @@ def _check_names(command: Command, given: dict[str, str]) -> None:
 
 
 def _check_numbers(command: Command, given: dict[str, str]) -> None:
+    for field in _NUMBERS:
+        if field in given and abs(getattr(command, field, None) or 0) > MAX_INTEGER:
+            raise CommandError("invalid_command", f"{field} is beyond 2^53")
     if timeout := given.get("timeout"):
         wire_duration_ms(timeout)
     delay = given.get("retry_delay")
@@ -324,7 +372,7 @@ def decode_timer(member: bytes) -> tuple[str, list[str]]:
         queue, *words = msgspec.json.decode(member, type=list[str])
     except (msgspec.MsgspecError, ValueError) as error:
         raise CommandError("invalid_timer", "not a timer of askel") from error
-    if not words or len(words) % 2 or len(words) > 2 * _MAX_FIELDS + 2 * len(_INTERNAL):
+    if not words or len(words) % 2 or len(words) > 2 * MAX_FIELDS + 2 * len(_INTERNAL):
         raise CommandError("invalid_timer", "its fields are not pairs")
     return queue, words
 

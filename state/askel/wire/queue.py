@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from askel.state import Connection, Keys, connect
+from askel.state.codec import PLAIN, Codec
 from askel.state.store.settings import ConnectionLike
-from askel.wire.commands import Command, encode_command
+from askel.wire.commands import Command, check_command
 
 
 class StreamQueue:
@@ -22,15 +23,19 @@ class StreamQueue:
         self.keys = Keys(key_prefix)
         self.connection: Connection = connect(connection)
 
-    async def send(self, command: Command, queue: str = "") -> str:
+    async def send(self, command: Command, queue: str = "", *, codec: Codec = PLAIN) -> str:
         """Put *command* on the stream of *queue* and return its entry id.
 
         One write. When it fails with UnknownOutcomeError the command may be on the stream: send it
-        again with the same ``id``, which is applied once.
+        again with the same ``id``, which is applied once. *codec* is the one that its payloads were
+        written by.
+
+        Raises:
+            PayloadError, InvalidNameError, InvalidOptionError: It is one that no daemon would
+                apply; nothing was sent.
         """
-        entry = await self.connection.send(
-            "XADD", self.keys.commands(queue), "*", *encode_command(command)
-        )
+        words = check_command(command, codec)
+        entry = await self.connection.send("XADD", self.keys.commands(queue), "*", *words)
         return str(entry.decode())
 
     async def close(self) -> None:

@@ -184,7 +184,7 @@ class App:
             input=app.codec.encode(input).decode(),
             run_id=run_id,
         )
-        await service.queue.send(command)
+        await service.queue.send(command, codec=app.codec)
         return run_id
 
     async def resume(self, service: RedisWorkflowService, run_id: str) -> str:

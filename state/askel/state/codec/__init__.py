@@ -9,7 +9,7 @@ from askel.state.codec.compression import Zstd
 from askel.state.codec.encryption import AesGcm, KeySource
 from askel.state.codec.envelopes import PayloadTransform, Sealed
 from askel.state.codec.payloads import Codec
-from askel.state.codec.recorded import MAX_ERROR_TEXT, serialize_error
+from askel.state.codec.recorded import MAX_ERROR_TEXT, serialize_error, shortened
 from askel.state.codec.values import MAX_DEPTH, MAX_INTEGER, MAX_PAYLOAD
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "encode",
     "read_error",
     "serialize_error",
+    "shortened",
 ]
 
 #: Plain JSON, nothing sealed: what everything uses that is given no codec.

@@ -33,6 +33,16 @@ def serialize_error(error: BaseException, *, stack: str | None = None) -> Serial
     )
 
 
+def shortened(error: SerializedError) -> SerializedError:
+    """Return *error* with each of its texts cut to the stored length."""
+    return SerializedError(
+        message=error.message[:MAX_ERROR_TEXT],
+        stack=error.stack and error.stack[:MAX_ERROR_TEXT],
+        code=error.code and error.code[:MAX_ERROR_TEXT],
+        name=error.name and error.name[:MAX_ERROR_TEXT],
+    )
+
+
 def error_from(text: bytes) -> SerializedError:
     """Return the error in JSON *text*, in whatever shape another program recorded it."""
     try:
