@@ -64,6 +64,14 @@ MISTAKES = {
     "worker tests.apps.kiosk:app --compat node": "--compat: compat='node' is unknown",
     "worker tests.apps.kiosk:app --drain-timeout 9": "--drain-timeout '9' is no time",
     "worker tests.apps.kiosk:app --lease 1h": "claim_idle must be longer than lease",
+    "worker tests.apps.kiosk:app --max-block 1s": "max_block must be longer than warn_block",
+    "worker tests.apps.kiosk:app --watchdog 0s": "watchdog_ms must be at least 1",
+    "worker tests.apps.kiosk:app --http 9090": "--http '9090' is no address: write it as 127.0",
+    "worker tests.apps.kiosk:app --http ::1:90": "--http '::1:90' is no address",
+    "worker tests.apps.kiosk:app --profile slow": "'slow' (choose from",
+    "health --http here": "'here' is no address",
+    "health --http off": "the workers of this environment tell health nowhere",
+    "health extra": "extra",
     "worker tests.apps.kiosk:app --log-level loud": "'loud' (choose from",
     "dev tests.apps.kiosk:app --lease soon": "--lease 'soon' is no time",
 }
@@ -75,6 +83,8 @@ SETTINGS = {
     "ASKEL_COMPAT": ("node", "ASKEL_COMPAT: compat='node' is unknown: give None or 'pikku'"),
     "ASKEL_CLAIM_IDLE": ("1ms", "claim_idle must be longer than lease"),
     "ASKEL_DRAIN_TIMEOUT": ("-1s", "ASKEL_DRAIN_TIMEOUT '-1s' is no time"),
+    "ASKEL_PROFILE": ("slow", "ASKEL_PROFILE 'slow' is no profile: give one of default, fast"),
+    "ASKEL_HTTP": ("x", "ASKEL_HTTP 'x' is no address"),
     "ASKEL_LOG_LEVEL": ("loud", "ASKEL_LOG_LEVEL 'loud' is no level: give one of debug"),
 }
 

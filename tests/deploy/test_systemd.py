@@ -6,19 +6,23 @@ from pathlib import Path
 
 import pytest
 
+from askeld.config import WorkerConfig
+
 UNIT = Path(__file__).resolve().parents[2] / "deploy/systemd/askeld@.service"
 
 # What operation relies on: how it starts, drains, restarts, and gives up.
 NEEDED = {
     "Unit": {"StartLimitIntervalSec": "0"},
     "Service": {
-        "Type": "simple",
+        "Type": "notify",
+        "NotifyAccess": "main",
+        "WatchdogSec": "60s",
         "EnvironmentFile": "/etc/askel/%i.env",
         "ExecStart": "/usr/bin/env askel worker ${ASKEL_APP}",
         "KillSignal": "SIGTERM",
         "KillMode": "mixed",
         "TimeoutStopSec": "90",
-        "Restart": "on-failure",
+        "Restart": "always",
         "RestartSec": "2s",
         "RestartPreventExitStatus": "2 4",
         "DynamicUser": "yes",
@@ -49,6 +53,19 @@ def test_unit_starts_drains_and_restarts_as_documented():
         section: {name: [value] for name, value in needed.items()}
         for section, needed in NEEDED.items()
     }
+
+
+def test_a_worker_ends_itself_before_systemd_does():
+    """The limits are in order: a blocked loop, a loop that is late, systemd's watchdog."""
+    service = settings()["Service"]
+    config = WorkerConfig()
+    assert config.max_block_ms < config.watchdog_ms < seconds(service["WatchdogSec"]) * 1_000
+    ends_s = (config.drain_ms + config.cancel_grace_ms) / 1_000
+    assert ends_s < seconds(service["TimeoutStopSec"])
+
+
+def seconds(values: list[str]) -> int:
+    return int(values[0].removesuffix("s"))
 
 
 def test_systemd_accepts_the_unit():
