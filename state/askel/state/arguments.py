@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -44,12 +45,17 @@ def as_policy(policy: str) -> IfExists:
 
 
 _NO_OPTIONS = StepOptions()
+_DELAYS = frozenset({str, type(None)})
 
 
 def as_options(options: StepOptions | Mapping[str, Any] | None) -> StepOptions:
     """Return *options* as StepOptions, or raise InvalidOptionError."""
     if options is None:
         return _NO_OPTIONS
+    if type(options) is StepOptions and type(options.retry_delay) in _DELAYS:
+        retries = options.retries
+        if retries is None or (type(retries) is int and retries >= 0):
+            return options  # as almost all are; any other is looked at below, for the message
     try:
         given = (
             msgspec.to_builtins(options, enc_hook=str)
@@ -96,6 +102,11 @@ def split_step_id(step_id: str) -> tuple[str, str]:
     if not isinstance(step_id, str):
         msg = f"a step id is text, not a {type(step_id).__name__}: pass the step_id of a StepState"
         raise InvalidNameError(msg)
+    return _split(step_id)
+
+
+@lru_cache(maxsize=1_024)  # several calls name the same step, one after the other
+def _split(step_id: str) -> tuple[str, str]:
     if len(step_id) < _PLAIN_LENGTH and (match := _STEP_ID(step_id)) is not None:
         return match[1], match[2]
     run_id, _, rest = step_id.partition(":")

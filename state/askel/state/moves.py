@@ -57,5 +57,14 @@ def step_sources(target: StepStatus) -> str:
     return _sources(target, STEP_MOVES)
 
 
+def step_sources_in_lua() -> str:
+    """Return the statuses from which a step may become each other, as a function of the scripts."""
+    known = {target.value: step_sources(target) for target in StepStatus}
+    cases = [
+        f"target == '{target}' and '{found}'" for target, found in known.items() if found != ","
+    ]
+    return f"local function sources(target)\n  return {' or '.join(cases)}\nend\n"
+
+
 def _sources(target: _T, moves: dict[_T, frozenset[_T]]) -> str:
     return "," + "".join(f"{source}," for source, to in moves.items() if target in to)

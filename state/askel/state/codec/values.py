@@ -34,6 +34,7 @@ MAX_INTEGER = 2**53
 _LONG_NUMBER = re.compile(rb"[0-9]{16}")
 # What needs no second look: JSON has it, or msgspec writes and reads it without loss.
 _EXACT = frozenset({str, int, bool, type(None)})
+_TEXT = frozenset({str})
 _NESTED = frozenset({dict, list})
 _BASES: tuple[tuple[type, Any], ...] = (
     (str, str.__str__),
@@ -61,7 +62,7 @@ def to_json(value: Any, *, limit: int = MAX_PAYLOAD, compat: bool = False) -> by
     if refusal:
         raise PayloadError(f"a {type(value).__name__} cannot be carried as JSON: {refusal}")
     check_size(text, limit)
-    if type(value) in _EXACT and not compat:
+    if _is_flat(value) and not (compat and _LONG_NUMBER.search(text)):
         return text
     plain = from_json(text)  # a Raw inside is passed on as it is, and may be anything
     check_depth(text, plain)
@@ -71,6 +72,14 @@ def to_json(value: Any, *, limit: int = MAX_PAYLOAD, compat: bool = False) -> by
     if compat:
         check_integers(text, plain)
     return text
+
+
+def _is_flat(value: Any) -> bool:
+    """Tell whether *value* is nothing, or holds nothing, but what needs no second look."""
+    kind = type(value)
+    if kind is dict:
+        return _TEXT.issuperset(map(type, value)) and _EXACT.issuperset(map(type, value.values()))
+    return kind in _EXACT or (kind is list and _EXACT.issuperset(map(type, value)))
 
 
 def from_json(text: bytes | str) -> Any:

@@ -86,8 +86,9 @@ def holder_for(owner: object, run_id: str) -> str:
     Raises:
         LockLostError: The task's lock is known to be lost.
     """
-    lock = _held.get({}).get((id(owner), run_id))
-    if lock is None:
+    held = _held.get(None)
+    lock = held and held.get((id(owner), run_id))
+    if not lock:
         return ""
     if lock.lost or lock.released:
         raise LockLostError(run_id)

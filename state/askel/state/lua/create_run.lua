@@ -4,7 +4,7 @@
 -- KEYS run ctl history lock events runs stream stem...
 -- ARGV offset run_id workflow input owner lease_ms group entry body nonce policy holder field...
 -- OK | EXISTS | CONFLICT | GONE | BUSY pttl | LOCKLOST
---- include clock entry statuses index terminal owner holder deleted past unindex change succeed create
+--- include clock opening index terminal owner holder deleted past policy create
 local run, ctl, history, lock = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local offset, run_id, workflow, input, owner = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local lease_ms, group, entry, body, nonce, policy, holder = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
@@ -37,7 +37,10 @@ local at = clock(offset)
 local fields, more, stems = {}, '', { unpack(KEYS, 8) }
 local anew = given_up or redis.call('ZSCORE', KEYS[6] .. ':deleted', run_id)
 if not r[1] then clear_place(keys, stems, run_id) end
-if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end
+if given_up then
+--- include statuses unindex change succeed
+  fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at)
+end
 for k = 13, #ARGV do fields[#fields + 1] = ARGV[k] end
 if anew then fields[#fields + 1] = 'since' fields[#fields + 1] = clock('0') end
 if nonce ~= '' then fields[#fields + 1] = 'nonce' fields[#fields + 1] = nonce end

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from askel.errors import ScriptMissingError, StoreError, UnknownOutcomeError
+from askel.state.moves import step_sources_in_lua
 from askel.state.store.connection import Connection
 from askel.state.store.trouble import is_passing
 
@@ -62,6 +63,7 @@ def load_scripts(compat: str | None = None) -> dict[str, Script]:
         for item in (folder / source).iterdir()
         if item.name.endswith(".lua")
     }
+    includes["moves"] = step_sources_in_lua()
     scripts = {}
     for item in folder.iterdir():
         if item.name.endswith(".lua"):

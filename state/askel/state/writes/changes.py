@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -22,7 +22,7 @@ from askel.errors import (
 )
 from askel.state.keys import Keys
 from askel.state.models import RunStatus, StepState, StepStatus
-from askel.state.moves import run_sources, step_sources
+from askel.state.moves import run_sources
 from askel.state.protocol.caller import Word
 from askel.state.protocol.turns import Answer
 
@@ -46,18 +46,41 @@ class Writer(NamedTuple):
     nonce: str
 
 
+class Packing:
+    """A list of changes in the making, as `apply` takes it."""
+
+    __slots__ = ("_places", "args", "keys", "names", "run_id", "step_id")
+
+    def __init__(self, keys: Keys, run_id: str, by: Writer) -> None:
+        """Begin with what every list has."""
+        self.keys = keys
+        self.run_id = run_id
+        #: The step that was named last, by this id.
+        self.step_id = ""
+        self.names = [*keys.run_keys(run_id), keys.commands_default, keys.steps(run_id)]
+        self.args: list[Word] = [by.holder, by.offset, run_id, by.nonce]
+        self._places: dict[str, int] = {}
+
+    def place(self, key: str) -> int:
+        """Return the place of *key* in KEYS."""
+        place = self._places.get(key)
+        if place is None:
+            self.names.append(key)
+            place = self._places[key] = len(self.names)
+        return place
+
+    def name_step(self, step_name: str, step_id: str) -> None:
+        """Name the step that the changes after it are about."""
+        place = self.place(self.keys.step(self.run_id, step_name))
+        self.args += ("step", place, step_name, step_id)
+        self.step_id = step_id
+
+
 class Change(Protocol):
     """One write, as the script takes it."""
 
-    def keys(self, keys: Keys, run_id: str) -> Sequence[str]:
-        """Return the keys it needs beside those of every list; their places begin its record."""
-
-    def words(self) -> Sequence[Word]:
-        """Return its record without the kind and the places of keys."""
-
-    @property
-    def kind(self) -> str:
-        """The record's first word."""
+    def pack(self, to: Packing) -> None:
+        """Append its record."""
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Return what a refusal means that is particular to this change."""
@@ -70,9 +93,15 @@ class _StepChange(msgspec.Struct, frozen=True):
     step_name: str
     step_id: str
 
-    def keys(self, keys: Keys, run_id: str) -> Sequence[str]:
-        """Return the key of the step."""
-        return (keys.step(run_id, self.step_name),)
+    def words(self) -> Sequence[Word]:
+        """Return its record, behind the naming of the step."""
+        raise NotImplementedError
+
+    def pack(self, to: Packing) -> None:
+        """Append its record, and before it the step if that is not named already."""
+        if to.step_id != self.step_id:
+            to.name_step(self.step_name, self.step_id)
+        to.args += self.words()
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:  # noqa: ARG002 - the protocol's shape
         """Tell that there is no such step."""
@@ -100,30 +129,36 @@ class _StepMove(_StepChange, frozen=True):
 class Insert(_StepChange, frozen=True):
     """Insert a step, pending in its first attempt."""
 
-    kind: ClassVar[str] = "insert"
     rpc_name: str
     data: bytes
     retries: int | None
     retry_delay: str
     from_step_name: str
 
-    def words(self) -> Sequence[Word]:
-        """Return name, id, function, data, options and provenance; empty where there is none."""
-        retries = "" if self.retries is None else self.retries
-        return (
-            self.step_name,
-            self.step_id,
-            self.rpc_name,
-            self.data,
-            retries,
-            self.retry_delay,
-            self.from_step_name,
-        )
+    def fields(self) -> list[Word]:
+        """Return what its hash has beside what every step has."""
+        fields: list[Word] = ["rpcName", self.rpc_name] if self.rpc_name else []
+        if self.retries is not None:
+            fields += ("retries", self.retries)
+        if self.retry_delay:
+            fields += ("retryDelay", self.retry_delay)
+        if self.from_step_name:
+            fields += ("fromStepName", self.from_step_name)
+        return fields
+
+    def pack(self, to: Packing) -> None:
+        """Append its record, which names the step for the changes after it."""
+        place = to.place(to.keys.step(to.run_id, self.step_name))
+        fields = self.fields()
+        name, step_id = self.step_name, self.step_id
+        to.args += ("insert", place, name, step_id, self.data, len(fields), *fields)
+        to.step_id = step_id
 
     def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `insert_step`."""
         names = [*_step_keys(keys, run_id, self.step_name), keys.steps(run_id)]
-        return Call("insert_step", names, [*by, *self.words()])
+        args: list[Word] = [*by, self.step_name, self.step_id, self.data, *self.fields()]
+        return Call("insert_step", names, args)
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell that the step exists for another function."""
@@ -137,22 +172,19 @@ class Insert(_StepChange, frozen=True):
 class Move(_StepMove, frozen=True):
     """Move a step to ``scheduled`` or ``running``."""
 
-    kind: ClassVar[str] = "move"
-
     def words(self) -> Sequence[Word]:
-        """Return name, id, the statuses it may be left from, and the target."""
-        return (self.step_name, self.step_id, step_sources(self.target), self.target.value)
+        """Return the target."""
+        return (self.target,)
 
     def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `move_step`."""
         names = _step_keys(keys, run_id, self.step_name)
-        return Call("move_step", names, [*by, *self.words()])
+        return Call("move_step", names, [*by, self.step_name, self.step_id, self.target])
 
 
 class Finish(_StepMove, frozen=True):
     """Record the outcome of a step's current attempt."""
 
-    kind: ClassVar[str] = "finish"
     json: bytes
 
     @property
@@ -161,15 +193,14 @@ class Finish(_StepMove, frozen=True):
         return "result" if self.target is StepStatus.SUCCEEDED else "error"
 
     def words(self) -> Sequence[Word]:
-        """Return name, id, the statuses it may be left from, target, field and JSON."""
-        sources = step_sources(self.target)
-        name, step_id, target = self.step_name, self.step_id, self.target.value
-        return (name, step_id, sources, target, self.outcome, self.json)
+        """Return the target and the JSON."""
+        return (self.target, self.json)
 
     def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `finish_step`."""
         names = [*keys.run_keys(run_id), keys.step(run_id, self.step_name), keys.commands_default]
-        return Call("finish_step", names, [*by, run_id, *self.words()])
+        args: list[Word] = [*by, run_id, self.step_name, self.step_id, self.target, self.json]
+        return Call("finish_step", names, args)
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell that another outcome is recorded."""
@@ -182,12 +213,11 @@ class Finish(_StepMove, frozen=True):
 class Retry(_StepMove, frozen=True):
     """Begin the next attempt of a failed step."""
 
-    kind: ClassVar[str] = "retry"
     nonce: str
 
     def words(self) -> Sequence[Word]:
-        """Return name, id, target and the nonce of the attempt."""
-        return (self.step_name, self.step_id, self.target.value, self.nonce)
+        """Return the kind, the target and the nonce of the attempt."""
+        return ("retry", self.target, self.nonce)
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell that no attempt is left."""
@@ -200,13 +230,12 @@ class Retry(_StepMove, frozen=True):
 class Note(_StepChange, frozen=True):
     """Note the branch a step took (``branchTaken``), or the run it began (``childRunId``)."""
 
-    kind: ClassVar[str] = "note"
     field: str
     value: str
 
     def words(self) -> Sequence[Word]:
-        """Return name, id, field and value."""
-        return (self.step_name, self.step_id, self.field, self.value)
+        """Return the kind, the field and the value."""
+        return ("note", self.field, self.value)
 
 
 _OF_A_STEP = (Move, Finish, Retry, Note)
@@ -215,18 +244,15 @@ _OF_A_STEP = (Move, Finish, Retry, Note)
 class SetStatus(msgspec.Struct, frozen=True):
     """Move the run to another status."""
 
-    kind: ClassVar[str] = "status"
     target: RunStatus
     output: bytes = b""
     error: bytes = b""
 
-    def keys(self, keys: Keys, run_id: str) -> Sequence[str]:  # noqa: ARG002 - the protocol's shape
-        """Return the stream and the index of all runs that tell of it."""
-        return (keys.events, keys.runs)
-
-    def words(self) -> Sequence[Word]:
-        """Return the statuses it may be left from, the target, output and error."""
-        return (run_sources(self.target), self.target.value, self.output, self.error)
+    def pack(self, to: Packing) -> None:
+        """Append its record, with the stream and the index that tell of it."""
+        events, runs = to.place(to.keys.events), to.place(to.keys.runs)
+        allowed = run_sources(self.target)
+        to.args += ("status", events, runs, allowed, self.target, self.output, self.error)
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell where the run stands."""
@@ -243,17 +269,12 @@ class SetStatus(msgspec.Struct, frozen=True):
 class SetVariable(msgspec.Struct, frozen=True):
     """Set a variable of the run."""
 
-    kind: ClassVar[str] = "set"
     name: str
     json: bytes
 
-    def keys(self, keys: Keys, run_id: str) -> Sequence[str]:
-        """Return the key of the variables."""
-        return (keys.run_state(run_id),)
-
-    def words(self) -> Sequence[Word]:
-        """Return the name and the JSON."""
-        return (self.name, self.json)
+    def pack(self, to: Packing) -> None:
+        """Append its record."""
+        to.args += ("set", to.place(to.keys.run_state(to.run_id)), self.name, self.json)
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:  # noqa: ARG002 - the protocol's shape
         """Nothing is particular to it."""
@@ -293,25 +314,15 @@ def pack(keys: Keys, run_id: str, changes: Sequence[Change], by: Writer) -> Call
     """
     if len(changes) == 1 and (call := changes[0].alone(keys, run_id, by)) is not None:
         return call
-    names = [*keys.run_keys(run_id), keys.commands_default, keys.steps(run_id)]
-    args: list[Word] = [by.holder, by.offset, run_id, by.nonce]
-    places: dict[str, int] = {}
-    known: set[str] = set()
+    return pack_list(keys, run_id, changes, by)
+
+
+def pack_list(keys: Keys, run_id: str, changes: Sequence[Change], by: Writer) -> Call:
+    """Return the call of `apply` that makes *changes*."""
+    packing = Packing(keys, run_id, by)
     for change in changes:
-        # What follows on the same step need not name it again.
-        step_id = change.step_id if isinstance(change, Move | Finish) else ""
-        again = step_id in known
-        args.append(f"+{change.kind}" if again else change.kind)
-        for key in change.keys(keys, run_id):
-            place = places.get(key)
-            if place is None:
-                names.append(key)
-                place = places[key] = len(names)
-            args.append(place)
-        args += change.words()[2:] if again else change.words()
-        if isinstance(change, _StepChange):
-            known.add(change.step_id)
-    return Call("apply", names, args)
+        change.pack(packing)
+    return Call("apply", packing.names, packing.args)
 
 
 def refused(run_id: str, changes: Sequence[Change], answer: Answer) -> AskelError:
@@ -329,7 +340,7 @@ def refused(run_id: str, changes: Sequence[Change], answer: Answer) -> AskelErro
     error: AskelError | None = change.refusal(run_id, word, detail)
     if error is None and word == b"TERMINAL":
         error = IllegalTransitionError(f"run {run_id!r}", detail, "changed any more")
-    assert error is not None, f"apply answered {word!r} to {change.kind}"
+    assert error is not None, f"apply answered {word!r} to a {type(change).__name__}"
     if len(changes) > 1:
         error.add_note(f"It was change {place} of {len(changes)} of a transaction.")
     return error

@@ -33,7 +33,7 @@ from askel.state.writes.changes import Change, Writer, inserted, pack, refused
 from askel.state.writes.mirror import MirrorTeller
 from askel.state.writes.repeats import as_recorded
 from askel.state.writes.telling import tell_changes
-from askel.state.writes.transaction import AppliedAtEnd, Transaction
+from askel.state.writes.transaction import Transaction
 
 _DONE = frozenset({b"OK", b"ALREADY"})
 
@@ -60,8 +60,7 @@ class RunWrites:
             RunNotFoundError, StepNotFoundError, StepConflictError, IllegalTransitionError,
             LockLostError: At the end of the body. Nothing was written.
         """
-        transaction = Transaction(check_run_id(run_id), self._make)
-        return AppliedAtEnd(transaction, partial(self._apply, run_id))
+        return Transaction(check_run_id(run_id), self._make, self._apply)
 
     async def update_run_status(
         self,
@@ -119,8 +118,8 @@ class RunWrites:
             RunNotFoundError, IllegalTransitionError: There is no such run, or it has ended.
         """
         change = self._make.insert(run_id, step_name, rpc_name, data, step_options, from_step_name)
-        at, (answer,) = await self._apply(run_id, [change])
-        if isinstance(answer, list):
+        at, answers = await self._apply(run_id, [change])
+        if answers and isinstance(answer := answers[0], list):
             if not answer:  # a late copy, of an insertion into a run that gave way since
                 raise StepNotFoundError(run_id, step_name)
             return read_step(step_name, fields_of(answer), self.codec)

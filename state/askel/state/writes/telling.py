@@ -37,8 +37,8 @@ async def tell_changes(
 ) -> None:
     """Tell of each of *changes*, in order; *answers* are the script's, one each or none at all.
 
-    A transaction that was found done already has no answers: what it inserted is then told as it
-    was asked for.
+    A transaction that was found done already has an answer to its first change at most: what else
+    it inserted is then told as it was asked for.
     """
     for place, change in enumerate(changes):
         answer = answers[place] if place < len(answers) else b""
@@ -56,7 +56,7 @@ def _call(codec: Codec, run_id: str, change: Change, at: datetime, answer: Any) 
         case Insert():
             step = (
                 read_step(change.step_name, fields_of(answer), codec)
-                if isinstance(answer, list)
+                if answer and isinstance(answer, list)
                 else inserted(change, at, codec.decode)
             )
             return ("insert_step_state", run_id, step)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from types import TracebackType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 from askel.errors import InvalidOptionError
 from askel.state.models import UNSET, RunStatus, SerializedError, StepOptions, StepStatus
 from askel.state.writes.change_makers import ChangeMakers
 from askel.state.writes.changes import MAX_CHANGES, Change
 
-Apply: TypeAlias = Callable[[list[Change]], Awaitable[Any]]
+Apply: TypeAlias = Callable[[str, list[Change]], Awaitable[Any]]
 
 
 _OVER = "a transaction takes calls inside its block alone, and has one block: begin another"
@@ -51,13 +51,38 @@ class Transaction:
     the change; then nothing was written.
     """
 
-    def __init__(self, run_id: str, make: ChangeMakers) -> None:
-        """Queue changes of *run_id*."""
+    __slots__ = ("_apply", "_changes", "_make", "_state", "_stem", "run_id")
+
+    def __init__(self, run_id: str, make: ChangeMakers, apply: Apply) -> None:
+        """Queue changes of *run_id*; hand them to *apply* where the block ends well."""
         self.run_id = run_id
         self._stem = f"{run_id}:"
         self._make = make
+        self._apply = apply
         self._changes: list[Change] = []
         self._state = "new"
+
+    async def __aenter__(self) -> Self:
+        """Take calls from now on; only once.
+
+        Raises:
+            InvalidOptionError: The block was entered before.
+        """
+        if self._state != "new":
+            raise InvalidOptionError(_OVER)
+        self._state = "open"
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Take no more calls; apply what was queued, unless the body raised."""
+        self._state = "over"
+        if kind is None and self._changes:
+            await self._apply(self.run_id, self._changes)
 
     def insert_step_state(
         self,
@@ -122,17 +147,6 @@ class Transaction:
         self._add(self._make.variable(name, value))
         return Queued()
 
-    def open(self) -> None:
-        """Take calls from now on; only once."""
-        if self._state != "new":
-            raise InvalidOptionError(_OVER)
-        self._state = "open"
-
-    def close(self) -> list[Change]:
-        """Take no more calls; return what was queued."""
-        self._state = "over"
-        return self._changes
-
     def _of_step(self, step_id: str, change: Change) -> Queued:
         if not step_id.startswith(self._stem):
             msg = f"step id {step_id!r} is of another run than {self.run_id!r}: one transaction "
@@ -148,34 +162,3 @@ class Transaction:
             msg = f"a transaction takes at most {MAX_CHANGES} changes: begin another"
             raise InvalidOptionError(msg)
         self._changes.append(change)
-
-
-class AppliedAtEnd:
-    """The block of a transaction: what it queued is applied where the block ends well."""
-
-    __slots__ = ("_apply", "_transaction")
-
-    def __init__(self, transaction: Transaction, apply: Apply) -> None:
-        """Yield *transaction*; hand its changes to *apply*."""
-        self._transaction = transaction
-        self._apply = apply
-
-    async def __aenter__(self) -> Transaction:
-        """Return the transaction.
-
-        Raises:
-            InvalidOptionError: The block was entered before.
-        """
-        self._transaction.open()
-        return self._transaction
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Apply what was queued, unless the body raised."""
-        changes = self._transaction.close()
-        if kind is None and changes:
-            await self._apply(changes)

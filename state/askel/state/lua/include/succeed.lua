@@ -1,5 +1,6 @@
 -- Gives a run's place to its next generation: the run so far goes on, ended, under {run_id}.g{n}.
 -- stems: what the keys of runs begin with: run ctl history steps run-state step step-lock.
+--- include policy
 local function keep(stem, from, to)
   if redis.call('EXISTS', stem .. from) == 1 then redis.call('RENAME', stem .. from, stem .. to) end
 end
@@ -24,10 +25,6 @@ end
 -- What made or drove a generation before this one: entries and nonces, the last of them.
 local MADE = 1024                                        -- characters
 
-local function made_earlier(was, maker)
-  return maker ~= '' and was and string.find(was, ' ' .. maker .. ' ', 1, true)
-end
-
 -- The fence goes on, and applied calls stay known: what made or drove the run, who gave back its lock,
 -- and the ids of commands, those of one generation.
 local function keep_control(stem, run_id, former, nonce)
@@ -43,11 +40,6 @@ local function keep_control(stem, run_id, former, nonce)
   end
   for _, maker in ipairs(makers) do was = was .. maker .. ' ' end
   if #makers > 0 then redis.call('HSET', stem .. run_id, 'was', string.sub(was, -MADE)) end
-end
-
--- What may take the place of a run with this status: its next generation, where the policy says so.
-local function gives_way(policy, status)
-  return policy == 'terminate-existing' or (policy == 'after-terminal' and TERMINAL[status])
 end
 
 -- Returns the fields of the new generation's hash, and what its first history entry says.
