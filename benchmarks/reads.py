@@ -1,4 +1,10 @@
-"""Reads: what one costs alone, and what it costs with a crowd of other runs in the same Redis."""
+"""Reads: what one costs alone, and what it costs with a crowd of other runs in the same Redis.
+
+Both places are asked in blocks, in turn: the first calls of a block, after which the server, the
+socket and the processor's caches have woken, are not counted in either place. Single turns would
+compare a small server that stays warm with a large one that cannot. A figure is the median of the
+medians of the blocks; beside it stands what the server itself counted for a call.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +25,7 @@ from benchmarks.figures import BenchmarkError, Measured, SkippedError, Value
 from benchmarks.lifecycles import PAYLOAD_BYTES, by_calls, drive_runs
 from benchmarks.payloads import Payloads
 from benchmarks.peer import drive
+from benchmarks.server_stats import read_stats, served_us
 from benchmarks.servers import private_server
 
 READS = ("get_run", "get_run_history", "get_run_status", "list_runs", "delete_run")
@@ -32,6 +39,15 @@ _NODE_ALONE = {"get_run": 50, "get_run_history": 20, "get_run_status": 20, "list
 _NODE_IN_CROWD = {"get_run": 50, "get_run_history": 3, "get_run_status": 2, "list_runs": 1}
 _NODE_DELETES = {"alone": 5, "crowd": 2}
 _TIMEOUT_S = 60.0
+# Calls of a block that are not counted.
+_WAKING = 5
+
+
+class Block(msgspec.Struct, frozen=True):
+    """Several calls of one read on end in one place."""
+
+    wait_s: float
+    server_us: float
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -49,31 +65,51 @@ class Place(msgspec.Struct, frozen=True):
         return run_ids
 
 
-async def askel(arena: Arena, *, crowd: int, times: int) -> Measured:
-    """Read *times* times in each place, by turns; the medians."""
-    waits: dict[tuple[str, str], list[float]] = {}
+async def askel(arena: Arena, *, crowd: int, blocks: int, times: int) -> Measured:
+    """Read *blocks* times *times* times in each place, a block in one, then one in the other."""
+    found: dict[tuple[str, str], list[Block]] = {}
     async with _places(arena, _make_askel, crowd) as places:
         services = {name: RedisWorkflowService(place.url) for name, place in places.items()}
         try:
             calls = {
-                name: _calls(services[name], place, await place.deletable(times))
+                name: _calls(
+                    services[name], place, await place.deletable(blocks * (_WAKING + times))
+                )
                 for name, place in places.items()
             }
-            for name, service in services.items():
-                await service.get_run(places[name].own[0])
             for read in READS:
-                for turn in range(times):
+                for turn in range(blocks):
                     for name in PLACES[:: 1 if turn % 2 else -1]:
-                        began = time.perf_counter()
-                        answer = await calls[name][read]()
-                        waits.setdefault((read, name), []).append(time.perf_counter() - began)
-                        if not answer:
-                            raise BenchmarkError(f"{read} found nothing")
+                        block = await _block(places[name].control, calls[name][read], times)
+                        found.setdefault((read, name), []).append(block)
         finally:
             for service in services.values():
                 await service.close()
-    medians = {place: statistics.median(found) * 1e3 for place, found in waits.items()}
-    return _measured(medians, crowd, {"times": times})
+    medians = {
+        which: statistics.median(block.wait_s for block in several) * 1e3
+        for which, several in found.items()
+    }
+    server = {
+        f"{read}_{name}_server": Value(statistics.median(b.server_us for b in several), "µs")
+        for (read, name), several in found.items()
+    }
+    measured = _measured(medians, crowd, {"blocks": blocks, "times": times})
+    return Measured({**measured.values, **server}, measured.counts)
+
+
+async def _block(control: Connection, call: Callable[[], Awaitable[object]], times: int) -> Block:
+    """Make *call* until all is awake, then *times* times more, which count."""
+    before = await read_stats(control)
+    waits = [await _timed(call) for _ in range(_WAKING + times)]
+    served = served_us(before, await read_stats(control))
+    return Block(statistics.median(waits[_WAKING:]), served / len(waits))
+
+
+async def _timed(call: Callable[[], Awaitable[object]]) -> float:
+    began = time.perf_counter()
+    if not await call():
+        raise BenchmarkError("a read found nothing")
+    return time.perf_counter() - began
 
 
 async def node(arena: Arena, *, crowd: int, times: int) -> Measured:

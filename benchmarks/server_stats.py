@@ -72,6 +72,14 @@ def server_values(
     }
 
 
+def served_us(before: ServerStats, after: ServerStats) -> float:
+    """Return how long the server was at scripts, or at commands where it ran no script."""
+    found = _between(before.commands, after.commands)
+    found.pop("info", None)  # that of the reading itself
+    scripts = {name: cost for name, cost in found.items() if name in {"evalsha", "eval"}}
+    return sum(us for _, us in (scripts or found).values())
+
+
 def command_values(
     before: ServerStats, after: ServerStats, *, units: int
 ) -> dict[str, CommandCost]:

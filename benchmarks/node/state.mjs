@@ -72,7 +72,9 @@ async function lifecycles() {
   return { seconds, cpuUs: spent.user + spent.system, serverUs, commands: commands / job.runs, ids, steps }
 }
 
-// Each read, `job.times[place][name]` times, a turn of every place after the other. In milliseconds.
+// Each read, `job.times[place][name]` times, a block in one place after one in the other, for what was
+// just asked answers faster. In milliseconds.
+const BLOCK = 10
 async function reads() {
   const waits = {}
   const places = Object.entries(job.places).map(([place, { url, ids, deletable }]) => {
@@ -96,13 +98,14 @@ async function reads() {
   }
   for (const name of job.names) {
     const most = Math.max(...places.map(({ place }) => job.times[place][name]))
-    for (let time = 0; time < most; time++) {
+    for (let first = 0; first < most; first += BLOCK) {
       for (const { place, calls } of places) {
-        if (time >= job.times[place][name]) continue
-        const began = performance.now()
-        const answer = await calls[name]()
-        ;(waits[place][name] ??= []).push(performance.now() - began)
-        if (!answer || answer.length === 0) throw new Error(`${name} found nothing`)
+        for (let time = first; time < Math.min(first + BLOCK, job.times[place][name]); time++) {
+          const began = performance.now()
+          const answer = await calls[name]()
+          ;(waits[place][name] ??= []).push(performance.now() - began)
+          if (!answer || answer.length === 0) throw new Error(`${name} found nothing`)
+        }
       }
     }
   }

@@ -15,7 +15,11 @@ def _scenarios(quick: bool) -> list[Scenario]:  # noqa: FBT001 - the one choice 
     return [
         *_lifecycles(in_flight=20 if quick else 200, quick=quick),
         *_memory(runs=30 if quick else 2_000),
-        *_reads(crowd=200 if quick else 50_000, times=5 if quick else 200),
+        *_reads(
+            crowd=200 if quick else 50_000,
+            askel={"blocks": 3 if quick else 24, "times": 3 if quick else 25},
+            node={"times": 5 if quick else 200},
+        ),
         _scenario(
             "round-trips",
             "each call once, on a run of many steps where it reads, counted on the wire",
@@ -73,7 +77,7 @@ def _memory(*, runs: int) -> list[Scenario]:
     ]
 
 
-def _reads(*, crowd: int, times: int) -> list[Scenario]:
+def _reads(*, crowd: int, askel: dict[str, int], node: dict[str, int]) -> list[Scenario]:
     return [
         _scenario(
             f"reads-{name}",
@@ -81,9 +85,12 @@ def _reads(*, crowd: int, times: int) -> list[Scenario]:
             measure,
             most_rounds=1,
             crowd=crowd,
-            times=times,
+            **settings,
         )
-        for name, measure in (("askel", reads.askel), ("node", reads.node))
+        for name, measure, settings in (
+            ("askel", reads.askel, askel),
+            ("node", reads.node, node),
+        )
     ]
 
 
