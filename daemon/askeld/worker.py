@@ -164,16 +164,37 @@ class Worker:
         self._consumer = Consumer(
             context, self._connect(blocking_s, "askel-read"), commands, self._store
         )
-        pulse, impatient = self.health.pulse, {**common, "patience_s": _PATIENCE_S}
+        pulse = self.health.pulse
         self._nudge_loop = NudgeLoop(
             self._connect(blocking_s, "askel-nudge"), keys, name, self._actors, pulse("nudges")
         )
+        self._renewal = Renewal(
+            leases=self._leases,
+            connection=config.url,
+            keys=keys,
+            consumer=name,
+            renew_ms=config.renew_ms,
+            health=self.health,
+            log=self._log,
+        )
+        self._wire_sweeps(context, scripts, recording, common)
+
+    def _wire_sweeps(
+        self,
+        context: WorkerContext,
+        scripts: Scripts,
+        recording: Recording,
+        common: dict[str, Any],
+    ) -> None:
+        """Make the loops that look after what other processes left or armed."""
+        config, keys, pulse = self._config, self._keys, self.health.pulse
+        impatient = {**common, "patience_s": _PATIENCE_S}
         self._timers = TimerLoop(
             Timers(scripts, keys, **impatient), keys, context.alarm, self._log, pulse("timers")
         )
         self._reclaim = Reclaim(
             context,
-            commands,
+            self._connections[0],
             recording,
             Sweeping(scripts, keys, **common, patience_s=0),
             self._consumer.streams,
@@ -193,15 +214,6 @@ class Worker:
             pulse("tokens"),
             every_ms=config.retention_ms,
             silent_ms=config.claim_idle_ms,
-        )
-        self._renewal = Renewal(
-            leases=self._leases,
-            connection=config.url,
-            keys=keys,
-            consumer=name,
-            renew_ms=config.renew_ms,
-            health=self.health,
-            log=self._log,
         )
 
     async def _look_closely(self) -> tuple[str, bool]:
