@@ -136,10 +136,7 @@ class Dispatch:
                 await self._body_lost(entry)
                 return
             command = self._decode(entry)
-            if (
-                command.at is not None
-                and command.at > entry.sent_at + self._context.config.clock_offset_ms
-            ):
+            if command.at is not None and not self._is_due(entry, command.at):
                 await self._put_back(entry, command, due=str(command.at))
             else:
                 await self._settle(held, command)
@@ -157,6 +154,14 @@ class Dispatch:
         """Keep what is known of an entry whose fields somebody deleted while it was pending."""
         detail = "it was deleted from its stream while it was pending"
         await self._bury(entry, "body_lost", detail, deliveries)
+
+    def _is_due(self, entry: Entry, at: int) -> bool:
+        """Tell whether a command for a time of its own was sent by a timer.
+
+        The entry's own time does not tell: after the server's clock was set back, it is ahead.
+        """
+        now_ms = entry.sent_at + self._context.config.clock_offset_ms
+        return b"put_back" in entry.fields[::2] and at <= now_ms
 
     async def _refused(self, entry: Entry, error: StoreReplyError) -> None:
         """Bury what Redis refuses, but for the token of a run: that stays, to be tried again.
@@ -176,6 +181,7 @@ class Dispatch:
 
     async def _settle(self, held: Held, command: Command) -> None:
         """Apply *command*, waiting out what passes, until it is settled, put back or buried."""
+        began = anyio.current_time()
         while True:
             refusal = await self._apply(held, command)
             if refusal is None or refusal.word in _SETTLED:
@@ -187,7 +193,7 @@ class Dispatch:
                 await self._put_back(held.entry, command)
                 return
             if refusal.word not in _PASSING or (
-                refusal.word == "NOTFOUND" and await self._is_old(held.entry)
+                refusal.word == "NOTFOUND" and await self._is_old(held.entry, began)
             ):
                 await self._bury(held.entry, *_reason(command, refusal))
                 return
@@ -342,9 +348,15 @@ class Dispatch:
         if due:
             self._context.alarm.set(max(int(due) - entry.sent_at, 0))
 
-    async def _is_old(self, entry: Entry) -> bool:
-        """Tell whether *entry* has waited for its run for longer than any delay explains."""
-        return await self._recording.age_ms(entry) > self._context.config.not_found_after_ms
+    async def _is_old(self, entry: Entry, began: float) -> bool:
+        """Tell whether *entry* has waited for its run for longer than any delay explains.
+
+        By the server's clock, or by ours since *began*: the server's may have been set back.
+        """
+        limit_ms = self._context.config.not_found_after_ms
+        if (anyio.current_time() - began) * 1_000 > limit_ms:
+            return True
+        return await self._recording.age_ms(entry) > limit_ms
 
     async def _bury(self, entry: Entry, reason: str, detail: str, deliveries: int = 1) -> None:
         if await self._recording.bury(entry, reason, detail, deliveries=deliveries):

@@ -56,7 +56,8 @@ class Reclaim:
         self._log = context.log
         self._pulse = context.health.pulse("reclaim")
         self._wait_ms = 0
-        self._server_clock = ServerClock()
+        # One for each: what is not to be believed is the idle time since that stream was swept.
+        self._clocks = {stream: ServerClock() for stream in streams}
         self._unsure: set[str] = set()
         self._refused: dict[str, str] = {}
         self._sweeps = 0
@@ -82,12 +83,12 @@ class Reclaim:
                 taken += await self._sweep(stream)
                 self._refused.pop(stream, None)
             except StoreReplyError as error:
-                self._server_clock.away()
+                self._clocks[stream].away()
                 self._tell_refused(stream, error)
             except StoreError as error:
                 # What was claimed by a call whose reply was lost is pending for us by now.
                 self._unsure.add(stream)
-                self._server_clock.away()
+                self._clocks[stream].away()
                 self._log.debug("sweep_interrupted", stream=stream, error=str(error))
         return taken
 
@@ -108,10 +109,10 @@ class Reclaim:
                 idle_ms=self._config.claim_idle_ms,
                 room=room,
                 every_ms=self._config.sweep_ms,
-                expected_ms=self._server_clock.expected_ms(),
+                expected_ms=self._clocks[stream].expected_ms(),
             )
-            if by_ms := self._server_clock.told(swept.now_ms, asked_at):
-                self._log.warning("server_clock_jumped", by_ms=by_ms)
+            if by_ms := self._clocks[stream].told(swept.now_ms, asked_at):
+                self._log.warning("server_clock_jumped", stream=stream, by_ms=by_ms)
             taken += self._begin(stream, swept)
             if not swept.goes_on:
                 self._ask_again(swept.wait_ms)

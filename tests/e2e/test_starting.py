@@ -116,9 +116,10 @@ async def test_a_start_for_later_waits_for_its_time(deployment):
         await deployment.send("run.start", workflow="one_step", run_id="past", at=now - 1)
         record = await deployment.until("soon", "completed")
         assert record.entries[0]["at"] >= now + 120
-        assert (await deployment.until("past", "completed")).entries[0]["at"] < now + 120
+        past = await deployment.until("past", "completed")
+        assert past.entries[0]["at"] <= record.entries[0]["at"]
         assert await deployment.status("late") is None
-        assert worker.reached["after_put_back"] == 2
+        assert worker.reached["after_put_back"] == 3
     # An hour later:
     async with deployment.worker(app, clock_offset_ms=3_600_000):
         record = await deployment.until("late", "completed")

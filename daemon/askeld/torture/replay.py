@@ -251,7 +251,7 @@ class Replay:
     def _on_lock(self, rest: bytes, words: Words) -> None:
         run = self._run(rest)
         holder, until = words[2], _expiry(words, self.world.now)
-        owner = run.ctl.get(b"owner")
+        owner = self._changes.owners.get(run, run.ctl.get(b"owner"))
         # A lock that would outlive the new one is a clock's mistake, and may be taken.
         # So may that of the owner which is replaced in the same step.
         known = {holder, owner, self._changes.owners.get(run)}

@@ -23,6 +23,7 @@ class Changes:
         "is_dirty",
         "locks",
         "owners",
+        "owners",
         "removed",
         "renamed",
         "runs",
@@ -54,12 +55,14 @@ class Changes:
         """Locks that were set: by whom, and who held the lock, or owned the run, before."""
         self.owners: dict[Run, bytes] = {}
         """Who owned a run that has another owner, or none, since."""
+        self.owners: dict[Run, bytes | None] = {}
+        """Who owned the runs before whose owner is another now."""
         self.written: set[bytes] = set()
         """Runs that an embedding program wrote to: it needs no entry for that."""
         self.renamed: set[bytes] = set()
         self._parts: tuple[Any, ...] = (
             *(self.runs, self.steps, self.events, self.acked, self.removed, self.added),
-            *(self.armed, self.disarmed, self.locks, self.tokens),
+            *(self.armed, self.disarmed, self.locks, self.tokens, self.owners),
             *(self.buried, self.fences, self.owners, self.written, self.renamed),
         )
 
