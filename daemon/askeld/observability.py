@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import structlog
 from askel.state import Turn, Turned
 from askel.workflow import LocalAttempt, Outcome
 from askeld.alarm import TimerAlarm
+from askeld.terminal import harmless, harmless_lines
 
 Logger = Any
 
@@ -24,6 +26,19 @@ _SHARED: list[Any] = [
     structlog.processors.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
 ]
+
+
+def _harmless(_logger: Logger, _level: str, record: Any) -> Any:
+    """Keep what anybody has called a run from doing anything to the terminal."""
+    return {
+        name: harmless(value) if isinstance(value, str) else value for name, value in record.items()
+    }
+
+
+def _traceback(stream: TextIO, info: Any) -> None:
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, info)
+    stream.write(harmless_lines(text.getvalue()))
 
 
 def configure_logs(level: str, *, json: bool | None = None, stream: TextIO = sys.stdout) -> None:
@@ -39,9 +54,9 @@ def configure_logs(level: str, *, json: bool | None = None, stream: TextIO = sys
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if as_json
-        else structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        else structlog.dev.ConsoleRenderer(exception_formatter=_traceback)
     )
-    last = [_TRACEBACKS, renderer] if as_json else [renderer]
+    last = [_TRACEBACKS, renderer] if as_json else [_harmless, renderer]
     structlog.configure(
         processors=[*_SHARED, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),

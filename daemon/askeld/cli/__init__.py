@@ -14,6 +14,7 @@ from typing import NoReturn
 from askel import AskelError
 from askeld.cli.exits import Exit, exit_for
 from askeld.embedded import EmbeddedServerError
+from askeld.terminal import harmless, one_line
 
 #: Verb -> (module that has it, one line of help). Modules are imported only when used.
 VERBS: dict[str, tuple[str, str]] = {
@@ -128,11 +129,11 @@ def _failed(verb: str, error: BaseException) -> int:
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return _missing(error)
     if isinstance(error, AskelError | EmbeddedServerError):
-        sys.stderr.write(f"askel {verb}: {error}\n")
+        sys.stderr.write(f"askel {verb}: {harmless(str(error))}\n")
         return exit_for(error) if isinstance(error, AskelError) else Exit.ERROR
     if os.environ.get("ASKEL_TRACEBACK"):
         traceback.print_exception(error)
-    what = " ".join(f"{type(error).__name__}: {error}".split())
+    what = one_line(f"{type(error).__name__}: {error}")
     sys.stderr.write(f"askel {verb}: {what} (ASKEL_TRACEBACK=1 shows where)\n")
     return Exit.ERROR
 

@@ -9,6 +9,10 @@ from typing import Any
 
 import msgspec
 
+from askeld.terminal import harmless, harmless_json, one_line
+
+__all__ = ["clock_time", "date_time", "one_line", "print_json", "print_table", "shown"]
+
 #: Colours of statuses on a terminal.
 _STYLES = {
     "completed": "green",
@@ -28,7 +32,7 @@ _LEAST_ROOM = 12
 
 def print_json(value: Any) -> None:
     """Print *value* as one line of JSON."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.write(harmless_json(msgspec.json.encode(value).decode()) + "\n")
 
 
 def print_table(
@@ -44,7 +48,7 @@ def print_table(
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    lines = [list(row) for row in rows]
+    lines = [[harmless(cell) for cell in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(columns, *lines, strict=True)]
     others = sum(widths[:-1]) + _GAP * (len(widths) - 1)
     console = Console()
@@ -56,7 +60,7 @@ def print_table(
             line[-1] = _cropped(line[-1], room)
     shown_columns = columns[:-1] if crop and widths[-1] > room < _LEAST_ROOM else columns
     table = Table(
-        title=title or None,
+        title=harmless(title) or None,
         title_justify="left",
         box=None,
         pad_edge=False,
@@ -82,12 +86,6 @@ def _cropped(text: str, room: int) -> str:
     cut = Text(text)
     cut.truncate(room, overflow="ellipsis")
     return cut.plain
-
-
-def one_line(text: str) -> str:
-    """Return text of anybody's making as one line that does nothing to a terminal."""
-    words = " ".join(text.split())
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in words)
 
 
 def shown(value: Any) -> str:
