@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 from askel import App, Run
 
@@ -55,11 +58,22 @@ async def leaves_a_thread() -> None:
     threading.Thread(target=time.sleep, args=(3_600,), name="left thread").start()
 
 
+@app.step(retries=0)
+async def forks() -> list[int]:
+    """Fork with and without exec, as libraries do."""
+    child = os.fork()
+    if not child:
+        os._exit(7)
+    _, status = os.waitpid(child, 0)
+    ran = subprocess.run([sys.executable, "-c", "raise SystemExit(5)"], check=False)  # noqa: ASYNC221
+    return [os.waitstatus_to_exitcode(status), ran.returncode]
+
+
 @app.step(retries=0, timeout="50ms")
 async def is_stubborn() -> None:
     await _resists()
 
 
 @app.workflow
-async def does(run: Run, step: str) -> None:
-    await run.do("it", step, retries=0)
+async def does(run: Run, step: str) -> Any:
+    return await run.do("it", step, retries=0)

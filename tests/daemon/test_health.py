@@ -243,7 +243,7 @@ async def test_health_is_told_while_the_event_loop_is_blocked(deployment, tmp_pa
             return found if status == 200 else None
 
         found = await wait_until(green)
-        assert sorted(found["loops"]) == sorted([*LOOPS, "event_loop"])
+        assert set(found["loops"]) >= {*LOOPS, "event_loop"}
         await deployment.send("run.start", workflow="tries", input=["long_sleep", ""], run_id="r")
         await process.wait_log("loop_blocked")
 

@@ -1,10 +1,13 @@
 """Leases: kept by a thread of its own, told to whom they concern, and never given up silently."""
 
+import time
+
 import pytest
 from tests.apps.parts import app
 from tests.helpers.waiting import wait_until
 
-from askeld.renewal import Authority, Leases
+from askel.state import Entry
+from askeld.renewal import Authority, Leases, lease_clock
 
 SHORT = {"lease_ms": 60, "claim_idle_ms": 120_000}
 
@@ -97,6 +100,26 @@ async def test_a_renewing_thread_that_fails_takes_the_worker_down(deployment, mo
     with pytest.raises(BaseExceptionGroup) as caught:
         await work()
     assert caught.group_contains(ZeroDivisionError, match="on purpose")
+
+
+def test_row_vm_freeze_leases_are_judged_by_a_clock_that_goes_on(monkeypatch):
+    """Row `SIGSTOP of whole tree (VM freeze)`: what a machine slept counts as time.
+
+    After it all leases are due at once, and the first question tells which are lost.
+    """
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        assert abs(lease_clock() - time.clock_gettime(time.CLOCK_BOOTTIME)) < 1
+    slept = 0.0
+    real = time.clock_gettime
+    boottime = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    monkeypatch.setattr(
+        "time.clock_gettime", lambda which: real(which) + (slept if which == boottime else 0)
+    )
+    leases = Leases()
+    held = leases.hold(Entry("s", "1-0"))
+    assert leases.older_than(60) == []
+    slept = 61.0
+    assert leases.older_than(60) == [held]
 
 
 def test_an_authority_is_replaced_as_a_whole():

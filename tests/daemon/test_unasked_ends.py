@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import json
 
 import anyio
 import pytest
@@ -75,6 +76,19 @@ async def test_a_task_of_a_handler_that_exits_does_not_make_it_exit_0(deployment
         await deployment.send("run.start", workflow="does", input="leaves_an_exit", run_id="r")
         assert await worker.wait() == 1
         assert "worker_failed" in worker.output()
+
+
+async def test_row_a_handler_that_forks_and_execs(deployment, process):
+    """Row `fork/exec in handler`: children share nothing that the worker would miss."""
+    async with process("tests.apps.unruly:app") as worker:
+        await worker.wait_ready()
+        for number in range(3):
+            run_id = f"r{number}"
+            await deployment.send("run.start", workflow="does", input="forks", run_id=run_id)
+            record = await deployment.until(run_id, "completed")
+            assert json.loads(record.run["output"]) == [7, 5]
+        worker.terminate()
+        assert await worker.wait() == 0
 
 
 @pytest.mark.parametrize(

@@ -59,3 +59,22 @@ async def test_a_dead_workers_step_is_back_within_claim_idle_and_a_sweep(
     # The last renewal was at most a third of the lease before the death.
     assert away_s >= (config.claim_idle_ms - config.lease_ms / 2) / 1_000
     assert record.path("gate")[-4:] == ["running 1", "lost 1", "running 2", "succeeded 2"]
+
+
+async def test_a_worker_that_dies_before_it_reads(deployment, tmp_path):
+    """Row `kill -9 before claim`: what it never read is read by another, no lease has to run out."""
+    async with ForkedWorker(
+        "tests.apps.parts:app",
+        redis_url=deployment.url,
+        prefix=deployment.prefix,
+        directory=tmp_path,
+        settings={"lease_ms": 60_000, "claim_idle_ms": 120_000},
+    ) as doomed:
+        await doomed.wait_ready()
+        doomed.kill()
+        await doomed.wait()
+        await deployment.send("run.start", workflow="one_step", input=1, run_id="r")
+        async with deployment.worker(app, lease_ms=60_000, claim_idle_ms=120_000):
+            record = await deployment.until("r", "completed")
+            await deployment.quiet()
+    assert record.count("lost") == 0
