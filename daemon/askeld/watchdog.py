@@ -22,7 +22,7 @@ from typing import Any, Self
 import anyio
 
 import askel
-from askel.workflow import Executor, LocalAttempt
+from askel.workflow import Activation, Executor, LocalAttempt
 from askeld.health import Health
 from askeld.notify import Notifier
 from askeld.observability import Logger
@@ -168,9 +168,7 @@ def _seen(blocked_s: float, thread_id: int) -> dict[str, Any]:
     facts: dict[str, Any] = {"blocked_ms": round(blocked_s * 1_000)}
     if frame is None:
         return facts
-    attempt = _attempt(frame)
-    if attempt is not None:
-        facts |= {"run_id": attempt.run_id, "step": attempt.key, "attempt": attempt.attempt}
+    facts |= _doer(frame)
     stack = traceback.extract_stack(frame, limit=_FRAMES)
     files = [place.filename for place in stack]
     places = [f"{place.filename}:{place.lineno} in {place.name}" for place in stack]
@@ -188,20 +186,20 @@ def _guilty(files: list[str]) -> int:
     return (own or installed or [len(files) - 1])[-1]
 
 
-def _attempt(frame: FrameType) -> LocalAttempt | None:
-    """Return the attempt whose handler is on the stack of *frame*."""
+def _doer(frame: FrameType) -> dict[str, Any]:
+    """Return what names the attempt, or else the run, that is executed on the stack of *frame*."""
     for one in _outwards(frame):
-        found = one.f_locals.get("attempt") if _is_ours(one) else None
-        if isinstance(found, LocalAttempt):
-            return found
-    return None
+        if not one.f_code.co_filename.startswith(_OURS[0]):
+            continue
+        attempt, activation = one.f_locals.get("attempt"), one.f_locals.get("self")
+        if one.f_code.co_filename == _CALLER and isinstance(attempt, LocalAttempt):
+            return {"run_id": attempt.run_id, "step": attempt.key, "attempt": attempt.attempt}
+        if isinstance(activation, Activation):
+            return {"run_id": activation.run_id}
+    return {}
 
 
 def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
-
-
-def _is_ours(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(_OURS[0])

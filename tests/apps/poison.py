@@ -282,3 +282,12 @@ async def endures(run: Run, name: str) -> Any:
 @app.workflow
 async def neighbour(run: Run, data: Any) -> Any:
     return await run.do("only", harmless, data)
+
+
+@app.workflow
+async def computes(run: Run, data: Any) -> None:
+    """Do in workflow code what only a step should, and for too long."""
+    await run.do("only", harmless, data)
+    until = time.monotonic() + 1
+    while time.monotonic() < until:
+        pass

@@ -65,7 +65,7 @@ async def forks() -> list[int]:
     if not child:
         os._exit(7)
     _, status = os.waitpid(child, 0)
-    ran = subprocess.run([sys.executable, "-c", "raise SystemExit(5)"], check=False)  # noqa: ASYNC221
+    ran = subprocess.run([sys.executable, "-c", "raise SystemExit(5)"], check=False)
     return [os.waitstatus_to_exitcode(status), ran.returncode]
 
 

@@ -40,6 +40,18 @@ async def test_row_blocked_loop_is_warned_of_with_the_guilty_line(deployment, wo
     assert record.count("lost") == 0
 
 
+async def test_workflow_code_that_blocks_is_named_too(deployment, worker):
+    """It is no step: the run says whose it is."""
+    async with worker("--warn-block", "200ms", of="poison") as process:
+        await process.wait_ready()
+        await deployment.send("run.start", workflow="computes", input=1, run_id="r")
+        warned = await process.wait_log("loop_blocked")
+        await deployment.until("r", "completed")
+    assert warned["run_id"] == "r"
+    assert "step" not in warned
+    assert warned["at"].endswith(" in computes")
+
+
 async def test_a_loop_that_is_not_blocked_is_not_warned_of(deployment, worker):
     """Work as usual says nothing."""
     async with worker("--warn-block", "2s") as process:
