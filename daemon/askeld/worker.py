@@ -114,6 +114,7 @@ class Worker:
             codec=app.codec,
         )
         self.health.check("threads", lambda: self._executor.lost_threads >= config.threads)
+        self.health.check("handlers", lambda: self._executor.lost_tasks >= config.concurrency)
         self._stopping = False
         context = WorkerContext(
             app=app,

@@ -122,16 +122,26 @@ async def test_row_handler_that_swallows_its_cancellation_is_abandoned(deploymen
     assert sorted(warned) == expected
 
 
-async def test_a_worker_whose_threads_are_all_lost_is_not_healthy(deployment):
-    """No step that is not async would ever begin again: whoever supervises has to restart it."""
-    async with deployment.worker(poison.app, threads=2, cancel_grace_ms=50) as worker:
+@pytest.mark.parametrize(
+    ("step", "limit", "name"),
+    [
+        ("swallows_cancellation_sync", {"threads": 2}, "threads"),
+        ("swallows_cancellation", {"concurrency": 2}, "handlers"),
+    ],
+)
+async def test_a_worker_full_of_what_was_given_up_is_not_healthy(deployment, step, limit, name):
+    """No step that is not async would ever begin again: whoever supervises has to restart it.
+
+    So with tasks: they would become ever more.
+    """
+    async with deployment.worker(poison.app, cancel_grace_ms=50, **limit) as worker:
         health = worker.worker.health
         for number in range(2):
             assert health.is_live
-            what = ["swallows_cancellation_sync", ""]
+            what = [step, ""]
             await deployment.send("run.start", workflow="tries", input=what, run_id=f"r{number}")
             await deployment.until(f"r{number}", "completed")
-        assert health.liveness().stuck == ["threads"]
+        assert health.liveness().stuck == [name]
         poison.released.set()
         await wait_until(lambda: health.is_live)
 

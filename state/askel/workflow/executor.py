@@ -69,6 +69,11 @@ class Executor:
         """How many threads still execute what was given up."""
         return len(self._lost_threads)
 
+    @property
+    def lost_tasks(self) -> int:
+        """How many tasks go on although they were given up."""
+        return len(self._lost_tasks)
+
     def close(self) -> None:
         """Begin nothing more in threads; handlers that still block are not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
