@@ -54,7 +54,8 @@ def _load(report: Report) -> Iterator[Row]:
 
 
 def _outcome(report: Report) -> Iterator[Row]:
-    yield "lost", report.lost, "accepted commands without a trace"
+    allowed = ": allowed, the power was cut between two syncs" if report.may_lose else ""
+    yield "lost", report.lost, f"accepted commands without a trace{allowed}"
     yield "duplicated", report.duplicated, "what happened twice"
     yield "stuck", len(report.stuck), ""
     yield "violations", report.violations, f"in {report.evaluated} evaluations of {_RULES}"
@@ -121,7 +122,7 @@ def _print_verdict(console: Console, report: Report) -> None:
     console.print()
     if report.is_good:
         console.print(Text(f"Nothing broke; {judged}.", style="bold green"))
-    elif report.violations or report.stuck or report.lost or report.duplicated:
+    elif report.is_broken:
         console.print(Text(f"Promises were broken; {judged}.", style="bold red"))
     else:
         told = f"Nothing broke, but too little was tried to say so; {judged}."

@@ -72,6 +72,11 @@ class TortureConfig(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     stuck_s: float = 30.0
 
+    @property
+    def may_lose(self) -> bool:
+        """Whether the server may lose what it acknowledged: then that is counted, and allowed."""
+        return "power-loss" in self.faults and self.durability != "always"
+
     def dice(self, purpose: str) -> random.Random:
         """Return dice of their own for *purpose*, by the seed."""
         return random.Random(f"{self.seed} {purpose}")  # noqa: S311 - repeatable, not secret

@@ -75,6 +75,9 @@ class _Server:
             for pid in self._workers:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+            for pid in self._workers:
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)  # so that nothing of it is left when this process has ended
 
     def _read(self) -> Iterator[Order]:
         rest = b""

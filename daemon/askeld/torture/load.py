@@ -21,7 +21,7 @@ from askeld.torture.programs import outcome, random_program
 _PAUSE_S = 0.05
 #: So many runs may be under way; beyond that the load waits.
 _MOST_UNDER_WAY = 400
-_TERMINAL = ("completed", "failed", "cancelled")
+_ENDED = (":status:completed", ":status:failed", ":status:cancelled")
 
 
 class Load:
@@ -39,11 +39,10 @@ class Load:
         self.sent = 0
         self.ended = 0
         self.suspended = 0
-
-    @property
-    def under_way(self) -> int:
-        """How many runs have begun, as far as is known, and neither ended nor wait for people."""
-        return self.sent - self.ended - self.suspended
+        #: How many runs there are, as far as was seen.
+        self.there = 0
+        #: Runs that are not waiting for people, and commands that nobody has settled yet.
+        self.under_way = 0
 
     @property
     def progress(self) -> float:
@@ -78,12 +77,14 @@ class Load:
         prefix = self._config.prefix
         try:
             counts = [
-                await self._client.zcard(f"{prefix}:runs:status:{status}")
-                for status in (*_TERMINAL, "suspended")
+                await self._client.zcard(f"{prefix}:runs{index}")
+                for index in ("", ":status:running", ":status:suspended", *_ENDED)
             ]
+            waiting = await self._client.xlen(f"{prefix}:commands")
         except (RedisConnectionError, RedisTimeoutError, ResponseError):
             return
-        self.ended, self.suspended = sum(counts[:-1]), counts[-1]
+        self.there, running, self.suspended, *ended = counts
+        self.ended, self.under_way = sum(ended), running + waiting
 
     async def resume_all(self) -> None:
         """Resume whatever is suspended."""

@@ -195,7 +195,7 @@ class Replay:
         if b"last" in fields:
             self._on_turn(run, fields)
         if fields.get(b"owner", owner) != owner:
-            self._changes.owners.setdefault(run, owner or b"")
+            self._changes.owners.setdefault(run, owner)
             run.forget_owner()
         run.ctl.update(fields)
         if b"start" in fields:
@@ -253,9 +253,7 @@ class Replay:
         holder, until = words[2], _expiry(words, self.world.now)
         owner = self._changes.owners.get(run, run.ctl.get(b"owner"))
         # A lock that would outlive the new one is a clock's mistake, and may be taken.
-        # So may that of the owner which is replaced in the same step.
-        known = {holder, owner, self._changes.owners.get(run)}
-        if run.lock is not None and run.lock not in known and until >= run.lock_until:
+        if run.lock is not None and run.lock not in {holder, owner} and until >= run.lock_until:
             told = f"{holder.decode(errors='replace')} took it from {run.lock.decode()}"
             self.report(Invariant.STALE, "lock_taken", run, told)
         self._changes.locks.append((run, holder, run.lock if run.lock is not None else owner))

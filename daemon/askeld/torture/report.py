@@ -18,7 +18,6 @@ class FaultReport(msgspec.Struct, omit_defaults=True):
     planned: int
     bites: int
     recovery_s: Spread | None = None
-    why_not: str = ""
 
 
 class Spread(msgspec.Struct, frozen=True):
@@ -48,11 +47,13 @@ class Report(msgspec.Struct, kw_only=True):
     runs_per_second: float
     steps_per_second: float
     deaths: int
+    restarts: int
     faults: dict[str, FaultReport]
     skipped: dict[str, str]
     commands: dict[str, int]
     runs_by_status: dict[str, int]
     lost: int
+    may_lose: bool
     duplicated: int
     stuck: list[str]
     attempts: dict[str, int]
@@ -75,7 +76,13 @@ class Report(msgspec.Struct, kw_only=True):
     @property
     def is_good(self) -> bool:
         """Whether nothing was broken, and enough was tried to say so."""
-        return not (self.violations or self.stuck or self.lost or self.duplicated or self.failures)
+        return not (self.is_broken or self.failures)
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether a promise was."""
+        lost = self.lost and not self.may_lose
+        return bool(self.violations or self.stuck or lost or self.duplicated)
 
 
 def spread(seconds: Sequence[float]) -> Spread | None:
@@ -91,7 +98,7 @@ def guards(report: Report) -> Iterator[str]:
     faults = report.faults
     for name, fault in faults.items():
         if not fault.bites:
-            yield f"{name} never bit{': ' if fault.why_not else ''}{fault.why_not}"
+            yield f"{name} never bit"
     if "sigstop" in faults and not sum(report.refused_stale_writes.values()):
         yield "no stale write was refused, although workers were stopped"
     if {"kill9", "failpoint"} & set(faults) and not report.attempts.get("lost"):

@@ -23,7 +23,6 @@ class Changes:
         "is_dirty",
         "locks",
         "owners",
-        "owners",
         "removed",
         "renamed",
         "runs",
@@ -53,8 +52,6 @@ class Changes:
         """Runs that gave out a fence."""
         self.locks: list[tuple[Run, bytes, bytes | None]] = []
         """Locks that were set: by whom, and who held the lock, or owned the run, before."""
-        self.owners: dict[Run, bytes] = {}
-        """Who owned a run that has another owner, or none, since."""
         self.owners: dict[Run, bytes | None] = {}
         """Who owned the runs before whose owner is another now."""
         self.written: set[bytes] = set()
@@ -63,7 +60,7 @@ class Changes:
         self._parts: tuple[Any, ...] = (
             *(self.runs, self.steps, self.events, self.acked, self.removed, self.added),
             *(self.armed, self.disarmed, self.locks, self.tokens, self.owners),
-            *(self.buried, self.fences, self.owners, self.written, self.renamed),
+            *(self.buried, self.fences, self.written, self.renamed),
         )
 
     def clear(self) -> None:
