@@ -13,6 +13,7 @@ from askeld.store_watch import StoreWatch
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
+_PENDING_AT_ONCE = 1_000
 
 
 class Consumer:
@@ -134,13 +135,39 @@ class Consumer:
         """Read one batch and begin work on it; return how many entries that were."""
         if self._own_first:
             self._client_id = await self._id()
-        entries = await self._read("0" if self._own_first else ">")
-        self._own_first = False
+            begun = 0
+            for stream in self.streams:
+                begun += await self._take_up(stream)
+            self._own_first = False
+            return begun
+        return self._begin(await self._read())
+
+    def _begin(self, entries: list[Entry]) -> int:
         # A group that was made anew delivers again what is under way here.
         fresh = [entry for entry in entries if self._work.is_new(entry)]
         for entry in fresh:
             self._work.begin(entry)
         return len(fresh)
+
+    async def _take_up(self, stream: str) -> int:
+        """Begin work on what is pending for us on *stream* and not in work.
+
+        It is not read by XREADGROUP, which would count it as delivered once more: who is often cut
+        off would make poison of it. One entry at a time, however large they are together.
+        """
+        begun, first = 0, "-"
+        while True:
+            pending = await self._connection.send(
+                "XPENDING", stream, GROUP, first, "+", _PENDING_AT_ONCE, self._consumer
+            )
+            for entry_id in (item[0].decode() for item in pending):
+                if self._work.is_new(Entry(stream, entry_id)):
+                    found = await self._connection.send("XRANGE", stream, entry_id, entry_id)
+                    fields = tuple(found[0][1]) if found else ()
+                    begun += self._begin([Entry(stream, entry_id, fields)])
+            if len(pending) < _PENDING_AT_ONCE:
+                return begun
+            first = f"({pending[-1][0].decode()}"
 
     async def _id(self) -> int | None:
         """Return the id by which the blocked read can be woken; None where nobody may ask."""
@@ -149,19 +176,19 @@ class Consumer:
         except StoreReplyError:
             return None
 
-    async def _read(self, position: str) -> list[Entry]:
-        room = self._work.room if position == ">" else self._config.concurrency
+    async def _read(self) -> list[Entry]:
         reply = await self._connection.send(
             "XREADGROUP",
             "GROUP",
             GROUP,
             self._consumer,
             "COUNT",
-            max(min(self._config.batch, room), 1) if position == ">" else 10_000,
-            *(("BLOCK", self._config.block_ms) if position == ">" else ()),
+            max(min(self._config.batch, self._work.room), 1),
+            "BLOCK",
+            self._config.block_ms,
             "STREAMS",
             *self.streams,
-            *([position] * len(self.streams)),
+            *([">"] * len(self.streams)),
         )
         return [
             Entry(stream.decode(), entry.decode(), tuple(fields or ()))

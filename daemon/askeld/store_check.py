@@ -36,7 +36,7 @@ NEEDED_SCRIPTS = (
 #: What it sends outside of scripts.
 NEEDED_COMMANDS = (
     *("DEL", "HGET", "HMGET", "HSETNX", "LINDEX", "XADD", "XGROUP CREATE", "XINFO CONSUMERS"),
-    *("XPENDING", "XREAD", "XREADGROUP", "ZRANGE"),
+    *("XPENDING", "XRANGE", "XREAD", "XREADGROUP", "ZRANGE"),
 )
 
 

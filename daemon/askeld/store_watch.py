@@ -69,6 +69,8 @@ _TOLD: dict[StoreTrouble, tuple[str, str, str]] = {
 }
 _OTHER = ("error", "store_refused", "Redis refuses what it did not refuse before: see the error")
 
+_OF_THE_SERVER = {StoreTrouble.READ_ONLY, StoreTrouble.FULL, StoreTrouble.UNSAFE}
+
 
 class StoreWatch:
     """Probes the store, tells what changes, and lets work begin only while writes land.
@@ -159,9 +161,12 @@ class StoreWatch:
 
     def saw(self, part: str, error: StoreError) -> None:
         """Take note that *part* of the worker, which has a connection of its own, is in trouble."""
-        self._troubles[part] = (trouble_of(error), str(error))
-        self._tell()
+        trouble = trouble_of(error)
         self._look.set()
+        if trouble in _OF_THE_SERVER:
+            return  # for the probe to find, and to find gone: a replica answers who only reads
+        self._troubles[part] = (trouble, str(error))
+        self._tell()
 
     def well(self, part: str) -> None:
         """Take note that *part* got an answer."""

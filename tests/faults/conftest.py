@@ -16,10 +16,10 @@ __all__ = ["deployment", "proxy"]
 @pytest.fixture(params=server_ids())
 def any_private(request, tmp_path):
     """A server of the test's own that keeps what it acknowledged, each kind in turn."""
-    options = {"appendonly": "yes", "appendfsync": "always", "enable-debug-command": "yes"}
+    options = {"appendonly": "yes", "appendfsync": "always", "enable-protected-configs": "yes"}
     binary = require_binary(request.param)
     if binary.version < (7,):
-        del options["enable-debug-command"]  # it asks nobody
+        del options["enable-protected-configs"]  # it protects none
     with EmbeddedServer(tmp_path, binary=binary, port=0, options=options) as private:
         yield private
 

@@ -1,6 +1,6 @@
 """Streams, groups and entries that somebody deletes: nothing is stuck, nothing happens twice.
 
-Rows of reliability.md 3.3; each test names its row.
+Each test names the row of the fault table that it holds.
 """
 
 import json

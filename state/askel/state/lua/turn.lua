@@ -43,8 +43,13 @@ if fin ~= '' or halted then
   if halted or length ~= seen then return answer('BEHIND', turn, length) end
 end
 
--- First a write that Redis accepts even when it is out of memory, so that a result always lands.
-if fin ~= '' and entry ~= '' then drop(stream, group, entry) elseif n_results > 0 then redis.call('HDEL', ctl, 'nudged') end
+-- First a write that Redis accepts even when it is out of memory, so that a result always lands. A turn
+-- that only asks for news lands, too: the result that comes after it would wait behind it.
+if fin ~= '' and entry ~= '' then
+  drop(stream, group, entry)
+elseif n_results > 0 or #starts == 0 then
+  redis.call('HDEL', ctl, 'nudged')
+end
 at = clock(offset)
 local entries, names = {}, {}
 write_results(found, 14, at, entries)

@@ -59,6 +59,8 @@ _KIND = [(re.compile(codes), kind) for codes, kind in _CODES]
 # A primary that becomes a replica sends readers that wait away with the same code as one whose
 # stream was deleted.
 _DEMOTED = "instance state changed"
+# Why a connection was left that had led to a primary; see ``connection.py`` and ``sentinel.py``.
+_REPLICA = "it leads to a replica"
 
 
 def trouble_of(error: StoreError) -> StoreTrouble:
@@ -70,6 +72,8 @@ def trouble_of(error: StoreError) -> StoreTrouble:
     if isinstance(error, ScriptMissingError):
         return StoreTrouble.MISSING
     text = str(error)
+    if _REPLICA in text:
+        return StoreTrouble.READ_ONLY
     found = _CODE.search(text)
     if isinstance(error, StoreUnavailableError):
         greeted = found is not None and _kind(found[0]) is StoreTrouble.NOT_READY
