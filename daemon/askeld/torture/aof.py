@@ -111,9 +111,15 @@ class _Reader:
             feed(piece)
             while (words := gets()) is not False:
                 yield words
-        if not self._hiredis.has_data():
-            feed(b"+\r\n")  # within a command this is one more word of it
-        self.is_cut = gets() is False
+        self.is_cut = self._hiredis.has_data() or not self._is_between_commands()
+
+    def _is_between_commands(self) -> bool:
+        """Tell whether all words were read: one more is then a command, else a part of one."""
+        self._hiredis.feed(b"+\r\n")
+        try:
+            return bool(self._hiredis.gets() == b"")
+        except hiredis.ProtocolError:
+            return False
 
     def _pieces(self) -> Iterator[bytes]:
         """Yield the file in chunks, without the notes that stand between commands.
@@ -126,8 +132,8 @@ class _Reader:
             data, rest = rest + chunk, b""
             at = 0
             while True:
-                found = 0 if at == 0 and data.startswith(b"#") else data.find(b"\n#", at) + 1
-                if found == 0 and not data.startswith(b"#", at):
+                found = _line_of_note(data, at)
+                if found < 0:
                     break
                 yield data[at:found]
                 end = data.find(b"\n", found, found + _LONGEST_NOTE)
@@ -145,6 +151,14 @@ class _Reader:
             rest = data[len(data) - keep :] if keep else rest
         if rest and not (rest.startswith(b"#") and not self._hiredis.has_data()):
             yield rest
+
+
+def _line_of_note(data: bytes, at: int) -> int:
+    """Return where, from *at* on, a line begins that looks like a note; -1 for nowhere."""
+    if data.startswith(b"#", at) and (at == 0 or data[at - 1 : at] == b"\n"):
+        return at
+    found = data.find(b"\n#", at)
+    return found + 1 if found >= 0 else -1
 
 
 def _parts_of(path: Path) -> tuple[Path | None, list[Path]]:
