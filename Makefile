@@ -3,7 +3,8 @@
 # Variables, on the command line or in the environment:
 #   PYTHON       the interpreter to make .venv with (default: the first of python3, python3.13,
 #                python3.12, python3.11 that is 3.11 or newer)
-#   PYTEST_ARGS  arguments for pytest, DEMO_ARGS for the demo, BENCH_ARGS for the benchmarks
+#   PYTEST_ARGS  arguments for pytest, DEMO_ARGS for the demo, BENCH_ARGS for the benchmarks,
+#                TORTURE_ARGS for the torture
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -15,6 +16,8 @@ PYTHON ?=
 PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
+TORTURE_ARGS ?= --runs 100000 --steps 4 --workers 8 --seconds 1200 --json benchmarks/results/torture.json \
+    --faults kill9:12000,failpoint:8000,sigstop:1000,evict:600,proxy:600,redis-kill:60,power-loss:30,oom:20
 
 # The stamp is written last and holds the folder it was written in. Without it .venv is the rest of
 # an interrupted set-up, a copy from another place, or nothing: it is made anew.
@@ -97,6 +100,11 @@ model: $(STAMP) ## the protocol model in its large configurations, minutes
 .PHONY: fuzz
 fuzz: $(STAMP) ## a million mutated inputs at the decoders, 100,000 at a live worker
 	ASKEL_FUZZ=1 $(BIN)/python -m pytest -s --timeout 3600 tests/security/test_fuzz.py
+
+.PHONY: torture
+torture: $(STAMP) ## 20 minutes: 20,000 deaths of workers in 100,000 runs, and the report of it
+	mkdir -p benchmarks/results
+	$(BIN)/askel torture $(TORTURE_ARGS)
 
 .PHONY: check
 check: lint types audit ## lint, types, and the audit of dependencies

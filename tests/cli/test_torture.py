@@ -1,0 +1,128 @@
+"""`askel torture` from a shell: what it refuses, what it prints, what it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tests.helpers.waiting import wait_until
+
+QUICK = ("--runs", "40", "--seconds", "2", "--seed", "4")
+
+
+def askel(*arguments, **options):
+    program = "import sys; from askeld.cli import main; sys.exit(main())"
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("REDIS_URL")}
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        **options,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--faults nonesuch", "--faults 'nonesuch': know kill9, failpoint"),
+        ("--faults kill9:many", "write a count as kill9:50"),
+        ("--faults kill9:0", "write a count as kill9:50"),
+        ("--runs 0", "--runs '0': give a number from 1"),
+        ("--seconds soon", "--seconds 'soon'"),
+        ("--mode tired", "--mode"),
+        ("--redis redis://h --faults redis-kill", "leave out redis-kill, or leave out --redis"),
+        ("--redis redis://h --faults clock:2", "must be ours"),
+        ("--redis rediss://h --faults proxy", "not rediss://"),
+    ],
+)
+def test_mistakes_are_told_in_a_line(arguments, said):
+    process = askel("torture", *arguments.split())
+    out, err = process.communicate(timeout=50)
+
+    assert (process.returncode, out) == (2, "")
+    assert len(err.splitlines()) == 1
+    assert said in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_a_good_run_is_reported_to_people_and_programs(tmp_path):
+    report = tmp_path / "report.json"
+    kept = tmp_path / "kept"
+    arguments = ("--faults", "kill9:12,failpoint:6", "--json", str(report), "--keep", str(kept))
+
+    process = askel("torture", *QUICK, *arguments)
+    out, err = process.communicate(timeout=170)
+
+    assert process.returncode == 0, out + err
+    assert "Nothing broke; judged by the append-only file." in out
+    assert "naive control broke" in out
+    assert "kill9" in err  # progress
+    facts = json.loads(report.read_bytes())
+    assert facts["seed"] == 4
+    assert facts["faults"]["kill9"]["bites"] == 12
+    assert (facts["lost"], facts["duplicated"], facts["stuck"], facts["failures"]) == (0, 0, [], [])
+    assert {"client.jsonl", "evidence.jsonl", "effects.jsonl"} <= {f.name for f in kept.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_control_exits_with_1_and_names_what_broke():
+    arguments = ("--mode", "naive", "--faults", "kill9:20", "--runs", "80")
+
+    process = askel("torture", *QUICK, *arguments)
+    out, err = process.communicate(timeout=110)
+
+    assert process.returncode == 1, out + err
+    assert "Promises were broken" in out
+    assert "--seed 4" in err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_nothing_is_left_of_a_run_that_is_killed_without_a_word(tmp_path):
+    """Workers and server end with the runner, whatever ends that."""
+    process = askel("torture", *QUICK, "--keep", str(tmp_path / "kept"))
+    evidence = tmp_path / "kept" / "evidence.jsonl"
+
+    def workers():
+        lines = evidence.read_text().splitlines() if evidence.exists() else []
+        return {line["pid"] for line in map(json.loads, lines) if line["event"] == "worker_ready"}
+
+    end = time.monotonic() + 40
+    while not workers() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert workers()
+    process.kill()
+    process.communicate()
+    while any(map(_is_alive, workers())) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not [pid for pid in workers() if _is_alive(pid)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+async def test_an_interrupted_run_ends_at_once_and_cleanly(tmp_path):
+    process = askel("torture", *QUICK, "--keep", str(tmp_path / "kept"))
+    evidence = tmp_path / "kept" / "evidence.jsonl"
+    await wait_until(lambda: evidence.exists() and evidence.stat().st_size, 40)
+
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+
+
+def _is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - no path of ours
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
