@@ -1,6 +1,7 @@
 """The multiplexed connection when the network, or the server, misbehaves."""
 
 import asyncio
+import resource
 import socket
 
 import pytest
@@ -109,7 +110,14 @@ async def test_reply_cut_by_a_server_that_then_hangs_is_unknown_after_the_timeou
 
 
 @pytest.mark.parametrize(
-    "garbage", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00\xff\r\n", b"*-7\r\n"]
+    "garbage",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x00\xff\r\n",
+        b"*-7\r\n",
+        b"*4294967295\r\n",  # more than there is memory for
+        b"*99999999999\r\n",
+    ],
 )
 async def test_garbage_breaks_the_connection_off(connection, proxy, garbage):
     await connection.send("PING")
@@ -119,6 +127,22 @@ async def test_garbage_breaks_the_connection_off(connection, proxy, garbage):
         await connection.send("ECHO", "x")
     assert await try_again(connection, "ECHO", "later") == b"later"
     assert connection.connects == 2
+
+
+@pytest.mark.parametrize("header", [b"*1000000000\r\n", b"$999999999999\r\n"])
+async def test_a_header_that_promises_too_much_takes_no_memory_and_times_out(
+    connection, proxy, header
+):
+    """Row `huge headers`: what was promised is not waited for beyond the timeout."""
+    await connection.send("PING")
+    proxy.garble_next_reply(header, b"ECHO")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with pytest.raises(UnknownOutcomeError, match=r"no reply from Redis for 0\.5 s"):
+        await connection.send("ECHO", "x")
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
+    assert await try_again(connection, "ECHO", "later") == b"later"
 
 
 async def test_reply_too_many_breaks_the_connection_off(connection, proxy):

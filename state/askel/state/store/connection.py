@@ -316,8 +316,9 @@ class _Link(asyncio.Protocol):
                         self._owner.demoted(self)
             if self._retired and not waiting:
                 self.break_off("it leads to a replica")
-        except (hiredis.HiredisError, IndexError):
-            # Not RESP, or a reply nobody asked for: no later reply can be trusted either.
+        except (hiredis.HiredisError, IndexError, MemoryError):
+            # Not RESP, longer than anything could be, or a reply nobody asked for: no later reply
+            # can be trusted either.
             self.break_off("Redis sent what is not a reply")
 
     def pause_writing(self) -> None:
