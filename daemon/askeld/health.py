@@ -66,7 +66,12 @@ class Health:
 
     It is live while each loop keeps its word. Waiting for a Redis that is away is moving: that is
     for readiness to say, because to restart the worker would mend nothing.
+
+    Attributes:
+        address: Where it is told by HTTP; empty: nowhere.
     """
+
+    address = ""
 
     def __init__(
         self, worker: str, grace_s: float, clock: Callable[[], float] = time.monotonic

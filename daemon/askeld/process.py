@@ -26,6 +26,7 @@ from askeld.config import WorkerConfig
 from askeld.failpoints import arm
 from askeld.notify import Notifier
 from askeld.observability import Logger
+from askeld.vitals import Vitals
 from askeld.watchdog import Watchdog
 from askeld.worker import Worker
 
@@ -101,6 +102,7 @@ async def _work(app: App, config: WorkerConfig, log: Logger) -> int:
     with _listening(config, worker, log), watchdog:
         async with _heeding(stop, notifier), anyio.create_task_group() as tasks:
             tasks.start_soon(watchdog.run)
+            tasks.start_soon(Vitals(log, config.vitals_ms).run)
             await worker.run(stop, task_status=_Announcement(notifier))
             tasks.cancel_scope.cancel()
     return Exit.OK if stop.is_set() else Exit.ERROR
@@ -126,7 +128,7 @@ def _listening(config: WorkerConfig, worker: Worker, log: Logger) -> Iterator[No
 
     server = HttpServer(config.http, worker.health, log)
     try:
-        log.info("http_listening", address=server.start())
+        worker.health.address = server.start()
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         if config.http_required:

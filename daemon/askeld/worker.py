@@ -286,6 +286,7 @@ class Worker:
                     workflows=sorted(self._app.workflows),
                     steps=sorted(self._app.steps),
                     max_block_ms=self._config.max_block_ms,
+                    http=self.health.address,
                 )
                 task_status.started()
                 await stop.wait()
@@ -341,4 +342,5 @@ class Worker:
                 pass  # whoever sweeps next forgets this consumer
             for connection in self._connections:
                 await connection.close()
-        self._log.info("worker_stopped")
+        if not self.health.is_starting:
+            self._log.info("worker_stopped")

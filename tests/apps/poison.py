@@ -125,6 +125,14 @@ async def swallows_cancellation() -> None:
 
 
 @app.step(retries=0, timeout="100ms")
+async def swallows_once() -> None:
+    try:
+        await asyncio.sleep(3_600)
+    except BaseException:  # noqa: BLE001 - that is the point
+        await asyncio.sleep(3_600)
+
+
+@app.step(retries=0, timeout="100ms")
 def swallows_cancellation_sync() -> None:
     released.wait()
 

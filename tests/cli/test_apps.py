@@ -229,4 +229,4 @@ def test_two_interrupts_end_a_worker_at_once(own_server, tmp_path):
         process.send_signal(signal.SIGINT)
         assert any('"worker_draining"' in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 143
+        assert process.wait(10) == 130

@@ -360,6 +360,16 @@ class ForkedDefault(ForkedWorker):
         )
 
 
+async def test_a_worker_that_listens_everywhere_is_asked_here(process, tmp_path):
+    """`ASKEL_HTTP` of a container is good for `askel health` within it, too."""
+    port = free_port()
+    async with process(env={"ASKEL_HTTP": f"0.0.0.0:{port}"}) as worker:
+        await worker.wait_ready()
+        for address in (f"0.0.0.0:{port}", f":{port}"):
+            ran = run_program([ASKEL, "health"], cwd=tmp_path, env={"ASKEL_HTTP": address})
+            assert ran.code == 0, ran
+
+
 async def test_askel_health_tells_people_and_programs(process, deployment, tmp_path):
     """Exit 0 when it works, 6 when it does not, or when nobody is there."""
     address = f"127.0.0.1:{free_port()}"

@@ -31,8 +31,9 @@ def cancellable():
         told.append("begun")
         try:
             await anyio.sleep_forever()
-        finally:
-            told.append("cancelled" if anyio.get_current_task().has_pending_cancellation() else "?")
+        except anyio.get_cancelled_exc_class():
+            told.append("cancelled")
+            raise
 
     @app.workflow
     async def here(run: Run) -> None:

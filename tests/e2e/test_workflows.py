@@ -195,7 +195,7 @@ async def test_a_large_fan_out_takes_several_turns(deployment):
         ("exits", "SystemExit", "3"),
         ("cancels_itself", "CancelledError", "the handler was cancelled from within"),
         ("not_an_exception", "Worse", "worse"),
-        ("stops_iterating", "RuntimeError", "StopIteration"),
+        ("stops_iterating", "StopIteration", "over"),
         ("too_slow", "TimeoutError", "the attempt took longer than 10ms"),
         ("wants_text", "PayloadError", "Expected `str`, got `int`"),
     ],

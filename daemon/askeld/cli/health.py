@@ -24,6 +24,8 @@ examples:
   askel health --http 127.0.0.1:9091 --json
 """
 _LONGEST_S = 5.0
+#: A worker that listens at every address is asked at this machine's own.
+_EVERYWHERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -43,6 +45,7 @@ def _health(options: argparse.Namespace) -> int:
     if options.http == "off":
         raise InvalidOptionError("the workers of this environment tell health nowhere: --http off")
     host, port = parse_address(options.http)
+    host = _EVERYWHERE.get(host, host)
     try:
         live, ready = _ask(host, port, "/healthz"), _ask(host, port, "/readyz")
     except (OSError, HTTPException, msgspec.MsgspecError) as error:

@@ -130,12 +130,15 @@ class Executor:
             return failure(error, permanent=True, codec=codec)
 
     async def _stop(self, task: asyncio.Task[Any], attempt: LocalAttempt) -> None:
-        """Cancel *task*; when its grace is over, leave it behind."""
-        task.cancel()
-        if not await _has_ended(task, self._grace_s):
-            self._lost_tasks.add(task)  # the loop itself keeps no task alive
-            task.add_done_callback(self._lost_tasks.discard)
-            self.gave_up(attempt)
+        """Cancel *task*, twice if need be; when its grace is over, leave it behind."""
+        for _ in range(2):
+            # The second time for those that take the first one for an error of what they awaited.
+            task.cancel()
+            if await _has_ended(task, self._grace_s / 2):
+                return
+        self._lost_tasks.add(task)  # the loop itself keeps no task alive
+        task.add_done_callback(self._lost_tasks.discard)
+        self.gave_up(attempt)
 
     async def _call(
         self, attempt: LocalAttempt, arguments: list[Any], named: dict[str, Any]
