@@ -143,7 +143,7 @@ async def test_a_worker_logs_one_json_object_a_line_whatever_it_is_told(deployme
             await deployment.send("run.start", workflow=name, input=FORGED)
         for text in TEXTS:
             await deployment.send("run.start", workflow=text, id=text, traceparent=text)
-            await deployment.send("run.start", workflow="fails", input=text)
+            await deployment.send("run.start", workflow="complains", input=text)
             await deployment.send(text, run_id=text)
         await wait_until(lambda: deployment_is_idle(deployment), 20)
         worker.terminate()
