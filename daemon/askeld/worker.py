@@ -25,6 +25,7 @@ from askel.state import (
     Timers,
     TimerSweep,
     TokenSweep,
+    Watching,
     connect,
 )
 from askel.workflow import Executor, LocalAttempt, Outcome
@@ -42,6 +43,7 @@ from askeld.renewal import Leases, Renewal
 from askeld.retention import RetentionLoop
 from askeld.store_check import StoreCheck, facts_to_warn_of
 from askeld.store_watch import StoreWatch
+from askeld.stuck import StuckLoop
 from askeld.timers import TimerLoop
 from askeld.tokens import TokenLoop
 from askeld.work import Work
@@ -216,6 +218,18 @@ class Worker:
             every_ms=config.retention_ms,
             silent_ms=config.claim_idle_ms,
         )
+        self._stuck = self._watch_for_stuck_runs(scripts, impatient)
+
+    def _watch_for_stuck_runs(self, scripts: Scripts, common: dict[str, Any]) -> StuckLoop:
+        return StuckLoop(
+            Watching(scripts, self._keys, **common),
+            scripts,
+            self._consumer.streams,
+            self._log,
+            self.health.pulse("stuck"),
+            every_ms=self._config.retention_ms,
+            idle_ms=self._config.claim_idle_ms,
+        )
 
     async def _look_closely(self) -> tuple[str, bool]:
         return await self._check_store.closely(self._consumer.streams)
@@ -272,6 +286,7 @@ class Worker:
                     ("reclaim", self._reclaim.run),
                     ("retention", self._retention.run),
                     ("tokens", self._tokens.run),
+                    ("stuck", self._stuck.run),
                     ("store", self._store.run),
                     ("nudges", self._nudge_loop.run),
                     ("consumer", self._consumer.run),
@@ -318,6 +333,7 @@ class Worker:
         self._timers.stop()
         self._retention.stop()
         self._tokens.stop()
+        self._stuck.stop()
         self._dispatch.drain()
         await self._consumer.stop()
         with anyio.move_on_after(self._config.drain_ms / 1_000) as scope:

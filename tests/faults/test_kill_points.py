@@ -39,6 +39,7 @@ OTHER_POINTS = {
     "signalled": ("record",),
     "drained": ("requeue",),
     "reclaimed": ("sweep", "deliver"),
+    "stuck": ("take_up", "watch", "revive", "rearm"),
     "poisonous": ("poison",),
     "retained": ("measure_runs", "expired", "delete_run", "prune_index"),
 }
@@ -275,6 +276,43 @@ async def test_a_kill_while_the_work_of_a_dead_worker_is_taken_over(deployment, 
         record = await deployment.until("r", "completed")
         await deployment.quiet(dead=0)
     assert record.path("only") == ["running 1", "succeeded 1"]
+
+
+@pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["stuck"], 1)))
+async def test_a_kill_while_stuck_runs_are_mended(deployment, tmp_path, point):
+    """What one worker has not mended, the next one mends; what it has is not mended twice."""
+    gate, client, prefix = tmp_path / "gate", deployment.client, deployment.prefix
+    await deployment.send("run.start", workflow="waits", input=str(gate), run_id="halfway")
+    async with deployment.worker(app, linger_ms=0) as worker:
+        await deployment.until_step("halfway", "gate", "running")
+        await deployment.send("run.start", workflow="rests", input="100ms", run_id="asleep")
+        await deployment.until_step("asleep", "rest", "scheduled")
+        worker.stop()
+        await wait_until(lambda: worker.logged("worker_draining"))
+        gate.touch()
+        await worker.ended.wait()
+    await client.xtrim(deployment.stream(), maxlen=0)  # the token of one, perhaps of both
+    for run_id in ("halfway", "asleep"):
+        await client.hdel(f"{prefix}:ctl:{run_id}", "token")
+    await client.delete(f"{prefix}:timers")
+    await deployment.send("run.start", workflow="one_step", input=1, run_id="r")
+    await client.xreadgroup("askeld", "removed", {deployment.stream(): ">"})
+    await client.xgroup_delconsumer(deployment.stream(), "askeld", "removed")
+    first = ForkedWorker(
+        "tests.apps.parts:app",
+        redis_url=deployment.url,
+        prefix=prefix,
+        directory=tmp_path,
+        settings={**RESCUE, "retention_ms": 20},
+        failpoint=point,
+    )
+    async with first:
+        await died(first)
+    async with deployment.worker(app, **RESCUE, retention_ms=20):
+        for run_id in ("r", "halfway", "asleep"):
+            record = await deployment.until(run_id, "completed")
+            assert record.count("lost") <= 1
+        await deployment.quiet(dead=0)
 
 
 @pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["poisonous"], 1)))

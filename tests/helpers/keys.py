@@ -28,6 +28,7 @@ KEY_PATTERNS = {
     "commands": r"commands(:.+)?",
     "sweep": r"sweep(:.+)?",
     "timers": r"timers",
+    "watch": r"watch",
     "dead": r"dead",
     "events": r"events",
     "reply": r"reply:.+",

@@ -4,6 +4,7 @@ import pytest
 from tests.state.scenarios import answers
 
 from askel import LockError, RunActiveError
+from askel.state import StepDecision, Watching, step_body
 from askel.state.writes.deletion import delete_call
 
 
@@ -172,3 +173,106 @@ async def _(w):
 async def _(w):
     await w.run()
     return erase(w)
+
+
+def watching(w):
+    return w.caller(Watching)
+
+
+async def quiet(w, every_ms=60_000):
+    return await watching(w).quiet_runs(every_ms=every_ms)
+
+
+async def passive(w, *, delay_ms=3_600_000):
+    """A run of which nobody has a part, with a sleep and its timer."""
+    entry = await w.started()
+    body = step_body("z", "scheduled", 1) + ',"seen":1'
+    decision = StepDecision(
+        "z", "", "", "scheduled", 1, "", body, ("stepId", "r:z:x"), delay_ms=delay_ms, timer=b"t"
+    )
+    await w.turn(entry, decisions=[decision])
+    await w.turn(entry, 1, 2, end="passivate")
+
+
+async def found(w):
+    return await watching(w).facts("r")
+
+
+@answers("watch", "OK")
+async def _(w):
+    await passive(w)
+    await w.run("other")
+    return lambda: quiet(w)
+
+
+@answers("watch", "WAIT")
+async def _(w):
+    await quiet(w)
+    return lambda: quiet(w)
+
+
+def take_up(w):
+    return lambda: watching(w).take_up(w.keys.commands("q"), idle_ms=90_000, every_ms=60_000)
+
+
+@answers("take_up", "OK")
+async def _(w):
+    entry = await w.entry("type", "run.signal", queue="q", consumer="gone")
+    await w.redis.xgroup_delconsumer(entry.stream, "askeld", "gone")
+    await w.entry("type", "run.signal", queue="q")
+    await w.redis.xadd(entry.stream, {"type": "run.signal"})
+    return take_up(w)
+
+
+@answers("take_up", "WAIT")
+async def _(w):
+    await take_up(w)()
+    return take_up(w)
+
+
+@answers("revive", "OK")
+async def _(w):
+    await passive(w)
+    facts = await found(w)
+    return lambda: watching(w).revive(facts)
+
+
+@answers("revive", "MOVED")
+async def _(w):
+    await w.started()
+    facts = await found(w)
+    return lambda: watching(w).revive(facts)
+
+
+@answers("rearm", "OK")
+async def _(w):
+    await passive(w)
+    await w.redis.delete(w.keys.timers)
+    facts = await found(w)
+    return lambda: watching(w).rearm(facts, facts.steps[0], b"t")
+
+
+@answers("rearm", "FIRED")
+async def _(w):
+    await passive(w, delay_ms=0)
+    await w.redis.delete(w.keys.timers)
+    words = {"type": "timer.fire", "run_id": "r", "step_name": "z"}
+    await w.redis.xadd(w.keys.commands_default, words)
+    facts = await found(w)
+    return lambda: watching(w).rearm(facts, facts.steps[0], b"t")
+
+
+@answers("rearm", "MOVED")
+async def _(w):
+    await passive(w)
+    facts = await found(w)
+    return lambda: watching(w).rearm(facts, facts.steps[0], b"t")
+
+
+@answers("rearm", "UNKNOWN")
+async def _(w):
+    await passive(w)
+    await w.redis.delete(w.keys.timers)
+    await w.redis.lset(w.keys.history("r"), 1, '{"at":1,"t":"signal","name":"z","due":5}')
+    facts = await found(w)
+    return lambda: watching(w).rearm(facts, facts.steps[0], b"t")

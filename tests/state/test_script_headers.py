@@ -21,11 +21,12 @@ from tests.state.calls import (
 from tests.state.keeping_calls import KEEPING
 from tests.state.read_calls import READS
 from tests.state.service_calls import SERVICE
+from tests.state.watching_calls import WATCHING
 
 from askel import LockLostError, StepState
 from askel.state import Activations, Scripts, Timers, TokenSweep, denied_commands, load_scripts
 
-CASES = [*PROTOCOL, *SERVICE, *READS, *KEEPING]
+CASES = [*PROTOCOL, *SERVICE, *READS, *KEEPING, *WATCHING]
 ROOT = Path(__file__).resolve().parents[2]
 # Called by the daemon alone, and looked at there: see test_calls_with_literal_arguments.
 DAEMON_ONLY = {"forget_consumer"}

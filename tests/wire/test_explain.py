@@ -69,6 +69,7 @@ TABLE = [
     ("sleeping", of(structs.replace(SLEEP, due=NOW + 60_000), **PASSIVE), "due at 2026"),
     ("sleeping", of(structs.replace(SLEEP, due=NOW - 60_000), **PASSIVE), "does one run?"),
     ("sleeping", of(structs.replace(SLEEP, due=NOW + 5)), "worker w1 keeps it in memory"),
+    ("sleeping", of(structs.replace(SLEEP, due=NOW, fired=True), **PASSIVE), "that is over, and"),
     ("retrying", of(structs.replace(STEP, status="pending", attempt=2, due=NOW), **PASSIVE),
         "tries step 's' again (attempt 2 of 6)"),
     ("retrying", of(structs.replace(BEGUN, status="pending", attempt=2), **PASSIVE),

@@ -41,6 +41,7 @@ from askel.state.protocol.turns import (
     Turn,
     Turned,
 )
+from askel.state.protocol.watching import Watching
 from askel.state.reads.graph_state import GraphState, StepInstance
 from askel.state.reads.history import (
     HistoryEntry,
@@ -54,7 +55,14 @@ from askel.state.reads.history import (
 from askel.state.reads.queries import RunPage
 from askel.state.reads.records import fields_of, read_run, read_step
 from askel.state.reads.reports import RunStatusReport, StepReport, build_report
-from askel.state.reads.run_facts import OpenStep, Place, RunFacts, StreamFacts, read_facts
+from askel.state.reads.run_facts import (
+    OpenStep,
+    Place,
+    RunFacts,
+    StreamFacts,
+    read_facts,
+    rearm_call,
+)
 from askel.state.reads.timeline import (
     ApprovalAt,
     RunStateAt,
@@ -148,6 +156,7 @@ __all__ = [
     "Turn",
     "Turned",
     "VersionStatus",
+    "Watching",
     "WorkflowRun",
     "WorkflowVersion",
     "Zstd",
@@ -174,6 +183,7 @@ __all__ = [
     "read_run",
     "read_secret",
     "read_step",
+    "rearm_call",
     "reconstruct_state_at",
     "renew_call",
     "renewed",

@@ -26,6 +26,7 @@ class Keys:
         "runs_deleted",
         "schedules",
         "timers",
+        "watch",
         "workflows",
     )
 
@@ -42,6 +43,7 @@ class Keys:
         self.dead = f"{prefix}:dead"
         self.events = f"{prefix}:events"
         self.meta = f"{prefix}:meta"
+        self.watch = f"{prefix}:watch"
         self.schedules = f"{prefix}:schedules"
         self.retention = f"{prefix}:retention"
         self.runs = f"{prefix}:runs"

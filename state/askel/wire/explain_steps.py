@@ -61,6 +61,14 @@ def _of_timer(facts: RunFacts, step: OpenStep, more: str) -> Why:
             next="A worker that looks for such runs sets the timer again within a minute or so.",
             stuck=True,
         )
+    if step.fired:
+        return Why(
+            state="sleeping" if sleeps else "retrying",
+            what=f"waited in step {step.name!r} until {clock(step.due)}; that is over, and the "
+            f"command which says so is on the default queue{more}",
+            since=step.updated_at,
+            next="It goes on when a worker reads that.",
+        )
     late = facts.now > step.due + _LATE_MS
     when = f"{'was due' if late else 'is due'} at {clock(step.due)}"
     if sleeps:

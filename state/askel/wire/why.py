@@ -8,14 +8,22 @@ from msgspec import structs
 
 from askel.errors import RunNotFoundError
 from askel.names import check_run_id
-from askel.state import Keys, OpenStep, RedisWorkflowService, RunFacts, Scripts, read_facts
+from askel.state import (
+    Keys,
+    OpenStep,
+    RedisWorkflowService,
+    RunFacts,
+    Scripts,
+    read_facts,
+    rearm_call,
+)
 from askel.wire.commands import TimerFire, encode_command, encode_timer
 from askel.wire.dead_letters import letters_about
 from askel.wire.explain import Explanation, explain
 
 
 async def explain_run(service: RedisWorkflowService, run_id: str) -> Explanation:
-    """Return why a run is where it is. Two round trips, whatever the run has; nothing is written.
+    """Return why a run is where it is. Two round trips, or three; nothing is written.
 
     Raises:
         RunNotFoundError: There is no such run.
@@ -64,5 +72,15 @@ async def with_timers(
     steps = []
     for step, timer in zip(facts.steps, timers, strict=True):
         score = due.get(timer) if timer is not None else None
-        steps.append(step if score is None else structs.replace(step, due=int(float(score))))
+        if score is not None:
+            steps.append(structs.replace(step, due=int(float(score))))
+        elif timer is not None:
+            # Just fired, most probably; whether it is gone for good costs one call more.
+            call = rearm_call(keys, facts.run_id, step, timer, dry=True)
+            (word, *at), _ = await scripts.insist(*call, patience_s=patience_s)
+            moved = word in {b"FIRED", b"MOVED"}
+            when = int(at[0]) if word == b"FIRED" else facts.now
+            steps.append(structs.replace(step, due=when, fired=True) if moved else step)
+        else:
+            steps.append(step)
     return structs.replace(facts, steps=tuple(steps))

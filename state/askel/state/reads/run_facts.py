@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from askel.state.keys import Keys
-from askel.state.protocol.caller import GROUP
+from askel.state.protocol.caller import GROUP, Word
+from askel.state.reads.history import step_body
 from askel.state.store.scripts import Scripts
 
 _MOST_STEPS = 20
@@ -52,7 +53,10 @@ class StreamFacts(msgspec.Struct, frozen=True):
 
 
 class OpenStep(msgspec.Struct, frozen=True):
-    """A step that has not ended; ``lease`` is where the entry of its attempt is, if it has one."""
+    """A step that has not ended; ``lease`` is where the entry of its attempt is, if it has one.
+
+    ``due`` is when its timer is due, None where there is none; ``fired``: its command is sent.
+    """
 
     name: str
     status: str
@@ -65,6 +69,7 @@ class OpenStep(msgspec.Struct, frozen=True):
     lease: Place | None = None
     lease_entry: str = ""
     due: int | None = None
+    fired: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -144,6 +149,34 @@ async def read_facts(
         open_count=count,
         steps=tuple(_step(*pair) for pair in zip(steps, leases, strict=True)),
         streams={_text(item[0]): _stream(item) for item in streams},
+    )
+
+
+def rearm_call(
+    keys: Keys, run_id: str, step: OpenStep, timer: bytes, *, offset: int = 0, dry: bool = False
+) -> tuple[str, list[str], list[Word]]:
+    """Return the call of ``rearm``: it sets a timer that is gone again, or (*dry*) only looks."""
+    return (
+        "rearm",
+        [
+            keys.run(run_id),
+            keys.ctl(run_id),
+            keys.step(run_id, step.name),
+            keys.history(run_id),
+            keys.timers,
+            keys.commands_default,
+        ],
+        [
+            run_id,
+            step.name,
+            step.status,
+            step.attempt,
+            timer,
+            step_body(step.name, step.status, step.attempt),
+            _REACH,
+            offset,
+            "1" if dry else "0",
+        ],
     )
 
 
