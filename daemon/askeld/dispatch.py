@@ -46,7 +46,9 @@ from askeld.actors import Actors
 from askeld.context import WorkerContext
 from askeld.new_runs import NewRuns, run_id_of
 from askeld.nudges import Nudges
+from askeld.newer import for_newer_workers
 from askeld.renewal import Held
+from askeld.reasons import reason_of
 from askeld.steps import StepCommands
 
 _FIRST_BACKOFF_MS = 50
@@ -111,13 +113,13 @@ class Dispatch:
         The token of a run outlives many workers; whether they made progress, the run itself knows.
         """
         detail = f"delivered {deliveries} times, and each time its worker died"
-        if not entry.fields:
-            await self._body_lost(entry, deliveries)
-            return True
         try:
             command = self._decode(entry)
-        except CommandError:
-            await self._bury(entry, "poison", detail, deliveries)
+        except CommandError as error:
+            if error.reason == "body_lost":
+                await self._bury(entry, error.reason, error.detail, deliveries)
+            else:
+                await self._bury(entry, "poison", detail, deliveries)
             return True
         if isinstance(command, RunStart | RunAdvance):
             if await self._actors.exists(run_id_of(entry, command)):
@@ -132,16 +134,14 @@ class Dispatch:
         """Bring the entry to its end; it is held until then."""
         entry = held.entry
         try:
-            if not entry.fields:
-                await self._body_lost(entry)
-                return
             command = self._decode(entry)
             if command.at is not None and not self._is_due(entry, command.at):
                 await self._put_back(entry, command, due=str(command.at))
             else:
                 await self._settle(held, command)
         except CommandError as error:
-            await self._bury(entry, error.reason, error.detail)
+            if error.reason != "unknown_version" or not await self._leave_to_newer(entry):
+                await self._bury(entry, error.reason, error.detail)
         except StoreReplyError as error:
             if isinstance(error, StoreAccessError):
                 raise  # the command is as good as any; this process is of no use
@@ -149,11 +149,6 @@ class Dispatch:
             await self._refused(entry, error)
         finally:
             self._context.leases.release(held)
-
-    async def _body_lost(self, entry: Entry, deliveries: int = 1) -> None:
-        """Keep what is known of an entry whose fields somebody deleted while it was pending."""
-        detail = "it was deleted from its stream while it was pending"
-        await self._bury(entry, "body_lost", detail, deliveries)
 
     def _is_due(self, entry: Entry, at: int) -> bool:
         """Tell whether a command for a time of its own was sent by a timer.
@@ -195,7 +190,7 @@ class Dispatch:
             if refusal.word not in _PASSING or (
                 refusal.word == "NOTFOUND" and await self._is_old(held.entry, began)
             ):
-                await self._bury(held.entry, *_reason(command, refusal))
+                await self._bury(held.entry, *reason_of(command, refusal))
                 return
             longest_s = min(refusal.pttl / 1_000 or _LONGEST_WAIT_S, _LONGEST_WAIT_S)
             await self._wait(longest_s * random.uniform(0.5, 1.0))  # noqa: S311
@@ -311,7 +306,16 @@ class Dispatch:
         self._context.log.info("unknown_name", name=name, run_id=run_id, tries=tries + 1)
         pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(tries, 16), _LONGEST_BACKOFF_MS)
         await self._wait(pause_ms / 1_000)
-        await self._put_back(entry, command, tries=tries + 1, unknown_since=since)
+
+    async def _leave_to_newer(self, entry: Entry) -> bool:
+        """Put a command of a newer version back; False if it is none, or nobody took it."""
+        again = for_newer_workers(entry, self._context.config.unknown_after_ms)
+        if again is None:
+            return False
+        self._context.log.info("newer_version", entry_id=entry.id, tries=again.tries + 1)
+        await self._hold(again.tries)
+        await self._recording.put_back(entry, again.words)
+        return True
 
     async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:
         """Nobody has known the name for too long: an existing run is stalled, a start is buried."""
@@ -320,6 +324,11 @@ class Dispatch:
         if isinstance(command, RunAdvance) or (starts and await self._actors.exists(run_id)):
             await self._actors.stall(held, run_id, why)
         else:
+        await self._hold(tries)
+        await self._put_back(entry, command, tries=tries + 1, unknown_since=since)
+
+    async def _hold(self, tries: int) -> None:
+        """Hold what is unknown here, the longer the more often it has come."""
             reason = "unknown_workflow" if starts else "unknown_step"
             if isinstance(command, StepExecute):
                 error = self._codec.encode({"message": why, "name": "UnknownName"})
@@ -363,29 +372,6 @@ class Dispatch:
             self._context.log.warning(
                 "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
             )
-
-
-def _reason(command: Command, refusal: Refusal) -> tuple[str, str]:
-    """Return the word and the sentence for the dead letter of a refused command."""
-    run_id = command.run if isinstance(command, RunStart | RunCreate) else command.run_id
-    match refusal.word:
-        case "NOTFOUND":
-            return "run_not_found", f"run {run_id!r} does not exist"
-        case "TERMINAL":
-            return "run_ended", f"run {run_id!r} has {refusal.detail} already"
-        case "ILLEGAL":
-            return "illegal_transition", f"run {run_id!r} is {refusal.detail}"
-        case "EXISTS":
-            return "run_exists", f"run {run_id!r} exists already"
-        case "CONFLICT" if isinstance(command, StepExecute):
-            detail = f"step {command.step_name!r} exists for another function"
-            return "step_conflict", detail
-        case "CONFLICT":
-            return "run_conflict", f"run {run_id!r} exists with another workflow or input"
-        case "FENCED":
-            return "attempt_not_open", "the step has no open attempt of this number"
-        case _:
-            return refusal.word.lower(), refusal.detail
 
 
 def _first_line(error: BaseException) -> str:

@@ -79,7 +79,7 @@ class TimerLoop:
         wait_s = float("inf") if later is None else max(later - now, 0) / 1_000
         return len(calls), wait_s
 
-    async def _fire(self, calls: list[Call]) -> int:
+    async def _fire(self, calls: Sequence[Call]) -> int:
         """Send the command of each timer; those whose stream is none end as dead letters."""
         try:
             return await self._timers.fire(calls)

@@ -33,7 +33,7 @@ BAD = {
     "bad workflow": (["type", "run.start", "workflow", "a\nb"], "invalid_name", "workflow"),
     "empty workflow": (["type", "run.start", "workflow", ""], "invalid_name", "workflow"),
     "bad queue": ([*START, "queue", "a b"], "invalid_name", "queue 'a b'"),
-    "another version": ([*START, "v", "2"], "unknown_version", "v 2"),
+    "another version": ([*START, "v", "0"], "unknown_version", "v 0"),
     "no version": ([*START, "v", "one"], "unknown_version", "v one"),
     "bad time": ([*START, "at", "tomorrow"], "invalid_command", "at"),
     "long id": ([*START, "id", "x" * 300], "invalid_command", "id is longer"),

@@ -199,3 +199,19 @@ async def test_a_draining_worker_gives_back_what_it_cannot_serve_at_once(deploym
     async with deployment.worker(app):
         await deployment.until("r", "completed", timeout=3)
         await deployment.quiet(dead=0)
+
+
+async def test_a_command_of_a_newer_version_waits_for_newer_workers_and_is_kept_in_the_end(
+    deployment,
+):
+    """Row `unknown newer version`: a rolling deploy has senders that are newer than a worker."""
+    fields = {"type": "run.begin", "v": "2", "workflow": "one_step", "surprise": "\u00e9"}
+    sent = await deployment.client.xadd(deployment.stream(), fields)
+    async with deployment.worker(app) as worker:
+        await wait_until(lambda: len(worker.logged("newer_version")) >= 2)
+        assert await deployment.client.xlen(f"{deployment.prefix}:dead") == 0
+        (letter,) = await deployment.dead_letters(1)
+        await deployment.quiet(dead=1)
+    assert letter["reason"] == "unknown_version"
+    assert letter["entry"] != sent.decode()
+    assert letter.items() >= fields.items()

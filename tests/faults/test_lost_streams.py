@@ -171,14 +171,10 @@ async def test_an_entry_deleted_while_it_was_pending_for_a_dead_worker(alone):
         (letter,) = await alone.dead_letters(1)
         await alone.quiet(dead=1)
         await completes(alone, "after")
-    assert {**letter, "deliveries": "", "at": ""} == {
-        "reason": "body_lost",
-        "detail": "it was deleted from its stream while it was pending",
-        "stream": alone.stream(),
-        "entry": entry,
-        "deliveries": "",
-        "at": "",
-    }
+    assert letter.keys() == {"reason", "detail", "stream", "entry", "deliveries", "at"}
+    assert (letter["reason"], letter["entry"]) == ("body_lost", entry)
+    assert letter["stream"] == alone.stream()
+    assert "deleted" in letter["detail"]
 
 
 async def test_an_entry_deleted_while_it_was_pending_for_its_reader(alone):

@@ -3,6 +3,7 @@
 from askel.durations import wire_duration_ms
 from askel.wire.client import Client, RunHandle
 from askel.wire.commands import (
+    VERSION,
     Command,
     CommandError,
     RunAdvance,
@@ -38,6 +39,7 @@ from askel.wire.queue import StreamQueue
 from askel.wire.why import explain_run, timer_of, with_timers
 
 __all__ = [
+    "VERSION",
     "Client",
     "Command",
     "CommandError",
