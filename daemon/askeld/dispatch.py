@@ -40,15 +40,16 @@ from askel.wire import (
     StepHeartbeat,
     TimerFire,
     decode_command,
+    encode_command,
     encode_timer,
 )
 from askeld.actors import Actors
 from askeld.context import WorkerContext
 from askeld.new_runs import NewRuns, run_id_of
-from askeld.nudges import Nudges
 from askeld.newer import for_newer_workers
-from askeld.renewal import Held
+from askeld.nudges import Nudges
 from askeld.reasons import reason_of
+from askeld.renewal import Held
 from askeld.steps import StepCommands
 
 _FIRST_BACKOFF_MS = 50
@@ -222,7 +223,17 @@ class Dispatch:
                 return await self._change_status(held.entry, command)
 
     async def _record_timer(self, entry: Entry, command: TimerFire) -> Refusal | None:
+        """Record that a timer has fired, unless it is still to come: then somebody else sent this.
+
+        Timers send their commands as they go, and say for which generation of the run.
+        """
         name = command.step_name
+        sent = TimerFire(
+            run_id=command.run_id, step_name=name, attempt=command.attempt, born=command.born
+        )
+        timer = encode_timer("", encode_command(sent))
+        if not command.born or await self._recording.is_armed(timer):
+            raise CommandError("not_due", "no timer has sent this: it fires when it is due")
         body = f'"t":"timer","name":{quoted(name)},"attempt":{command.attempt}'
         answer = await self._recording.record(
             entry,
@@ -304,6 +315,11 @@ class Dispatch:
             await self._give_up(held, command, run_id, name)
             return
         self._context.log.info("unknown_name", name=name, run_id=run_id, tries=tries + 1)
+        await self._hold(tries)
+        await self._put_back(entry, command, tries=tries + 1, unknown_since=since)
+
+    async def _hold(self, tries: int) -> None:
+        """Hold what is unknown here, the longer the more often it has come."""
         pause_ms = min(_FIRST_BACKOFF_MS * 2 ** min(tries, 16), _LONGEST_BACKOFF_MS)
         await self._wait(pause_ms / 1_000)
 
@@ -324,11 +340,6 @@ class Dispatch:
         if isinstance(command, RunAdvance) or (starts and await self._actors.exists(run_id)):
             await self._actors.stall(held, run_id, why)
         else:
-        await self._hold(tries)
-        await self._put_back(entry, command, tries=tries + 1, unknown_since=since)
-
-    async def _hold(self, tries: int) -> None:
-        """Hold what is unknown here, the longer the more often it has come."""
             reason = "unknown_workflow" if starts else "unknown_step"
             if isinstance(command, StepExecute):
                 error = self._codec.encode({"message": why, "name": "UnknownName"})
