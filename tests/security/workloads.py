@@ -20,7 +20,7 @@ from tests.helpers.waiting import wait_until
 
 from askel import Client, RedisWorkflowService
 from askel.state import GROUP
-from askel.wire import RunStart
+from askel.wire import DeadLetters, RunStart, explain_run
 
 
 @dataclass(frozen=True)
@@ -170,11 +170,17 @@ async def producer(office: Office) -> None:
 async def viewer(office: Office) -> None:
     """Look at everything that there is to see."""
     await _furnish(office)
+    await _leave_a_letter_and_a_sleeper(office)
     async with office.service() as service:
         run = await service.get_run("r")
         assert run is not None
         assert run.status == "completed"
-        assert [one.id for one in (await service.list_runs()).runs] == ["live", "driven", "r"]
+        assert [one.id for one in (await service.list_runs()).runs] == [
+            "sleeps",
+            "live",
+            "driven",
+            "r",
+        ]
         assert [one.id for one in (await service.list_runs(status="running")).runs] == [
             "live",
             "driven",
@@ -190,12 +196,18 @@ async def viewer(office: Office) -> None:
         assert (await service.get_run_status("r")).output == 3
         assert (await service.get_run_timeline("r")).events
         assert await service.get_run_state("r") == {"v": 1}
-        assert await service.get_distinct_workflow_names() == ["w"]
+        assert await service.get_distinct_workflow_names() == ["rests", "w"]
         assert (await service.get_completed_graph_state("r")).completed_node_ids == ["a"]
         assert await service.get_node_results("r", ["a"]) == {"a": 2}
         assert await service.get_workflow_version("w", "h") is not None
         assert set(await service.get_retention()) == {"w"}
         assert await service.get_history_entries("r")
+        assert (await explain_run(service, "live")).text
+        assert (await explain_run(service, "sleeps")).text
+    async with DeadLetters(office.url, office.prefix) as letters:
+        (letter,) = (await letters.list(older_than=0)).letters
+        assert (await letters.get(letter.id)).reason == "unknown_command"
+        assert await letters.count() == 1
     async with Client(office.url, office.prefix) as client:
         assert await client.result("r", "5s") == 3
         async with anyio.create_task_group() as tasks:
@@ -235,10 +247,22 @@ async def _furnish(office: Office) -> None:
         await service.set_retention("w", max_runs=10)
 
 
+async def _leave_a_letter_and_a_sleeper(office: Office) -> None:
+    """As a worker does."""
+    there = office.deployment
+    as_admin = Deployment(office.admin, office.admin_url, office.prefix)
+    async with as_admin.worker(app, linger_ms=1):
+        await there.send("garbage", run_id="r")
+        await there.dead_letters()
+        await there.send("run.start", workflow="rests", input="1d", run_id="sleeps")
+        await there.until_step("sleeps", "rest", "scheduled")
+
+
 async def janitor(office: Office) -> None:
-    """Retention policies and their application, deletion, and reindexing of a damaged prefix."""
+    """Retention, deletion, reindexing of a damaged prefix, and dead letters."""
     await _furnish(office)
     await _damage(office)
+    await _bury(office, 3)
     p = office.prefix
     async with office.service() as service:
         await service.init()
@@ -258,6 +282,21 @@ async def janitor(office: Office) -> None:
         assert await service.clear_retention("w")
         assert await service.delete_run("live", force=True)
     assert await office.admin.xlen(f"{p}:commands") == 0
+    async with DeadLetters(office.url, p) as letters:
+        one, two, three = [letter async for letter in letters.all(older_than=0)]
+        assert await letters.redrive(one)
+        assert await letters.redrive(two.id)
+        assert await letters.drop(three.id)
+        assert await letters.count() == 0
+    assert await office.admin.xlen(f"{p}:commands") == 2
+
+
+async def _bury(office: Office, count: int) -> None:
+    """Leave dead letters as a worker writes them."""
+    fields = {"reason": "run_not_found", "detail": "x", "stream": f"{office.prefix}:commands"}
+    for number in range(count):
+        letter = {**fields, "entry": f"{number}-1", "deliveries": 1, "at": 1, "type": "run.cancel"}
+        await office.admin.xadd(f"{office.prefix}:dead", {**letter, "run_id": f"r{number}"})
 
 
 async def _damage(office: Office) -> None:

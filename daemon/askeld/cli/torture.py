@@ -17,6 +17,7 @@ import anyio
 import msgspec
 
 from askel import InvalidOptionError
+from askel.state import connect
 from askeld.cli.arguments import given_url
 from askeld.cli.exits import Exit
 from askeld.cli.torture_report import print_report
@@ -76,6 +77,8 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 def _torture(options: argparse.Namespace) -> int:
     url = given_url(options) or ""
+    if url:
+        connect(url)  # opens nothing; refuses what is no address without repeating it
     with _folder(options.keep) as folder:
         config = _config(options, url, folder)
         with _progress() as show:

@@ -210,6 +210,11 @@ class Recording(ProtocolCaller):
             return False
         return bool(token == entry.id.encode())
 
+    async def is_armed(self, timer: bytes) -> bool:
+        """Tell whether *timer* is still to come; one that has fired is no more."""
+        score = await self._scripts.fetch("ZSCORE", self.keys.timers, timer)
+        return score is not None
+
     async def started_by(self, run_id: str) -> str | None:
         """Return the id of the command that made the run, if it had one."""
         first = await self._scripts.fetch("LINDEX", self.keys.history(run_id), "0")
