@@ -43,7 +43,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``max_block_ms`` (0: neither). A loop that is later than it said by ``watchdog_ms`` makes the
     worker unhealthy. ``on_wiped_store`` says whether it goes on (``recreate``) or ends (``exit``)
     when Redis has lost its data. ``cancel_grace_ms`` is how long a handler may take to end when it
-    is cancelled. ``http`` is where health is told (empty: nowhere); if ``http_required``, a port
+    is cancelled. Every ``vitals_ms`` the log says, at debug, how many tasks and threads there
+    are. ``http`` is where health is told (empty: nowhere); if ``http_required``, a port
     that is in use is an error.
     """
 
@@ -69,6 +70,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_block_ms: int = 20_000
     watchdog_ms: int = 30_000
     cancel_grace_ms: int = 2_000
+    vitals_ms: int = 10_000
     http: str = ""
     http_required: bool = False
     allow_unsafe: bool = False
@@ -87,7 +89,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         if self.on_wiped_store not in ON_WIPED_STORE:
             msg = f"on_wiped_store {self.on_wiped_store!r:.80}: give recreate or exit"
             raise InvalidOptionError(msg)
-        times = ("block_ms", "lease_ms", "sweep_ms", "retention_ms", "watchdog_ms")
+        times = ("block_ms", "lease_ms", "sweep_ms", "retention_ms", "watchdog_ms", "vitals_ms")
         positive = ("concurrency", "threads", "batch", *times)
         for name in positive:
             if getattr(self, name) < 1:
