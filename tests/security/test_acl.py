@@ -270,7 +270,9 @@ def test_deployed_file_is_what_the_program_prints():
 
 def commands_in(body):
     """The commands that a script calls, with the subcommand where it has one."""
-    called = re.findall(r"redis\.p?call\(['\"](\w+)['\"](?:, ['\"]([A-Z]+)['\"])?", body)
+    called = re.findall(
+        r"(?:redis\.p?call|tolerant)\(['\"](\w+)['\"](?:, ['\"]([A-Z]+)['\"])?", body
+    )
     return {f"{name}|{sub}".strip("|").lower() for name, sub in called}
 
 

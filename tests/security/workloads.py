@@ -171,25 +171,15 @@ async def viewer(office: Office) -> None:
     """Look at everything that there is to see."""
     await _furnish(office)
     await _leave_a_letter_and_a_sleeper(office)
+    await _hold_token(office)
     async with office.service() as service:
         run = await service.get_run("r")
         assert run is not None
         assert run.status == "completed"
-        assert [one.id for one in (await service.list_runs()).runs] == [
-            "sleeps",
-            "live",
-            "driven",
-            "r",
-        ]
-        assert [one.id for one in (await service.list_runs(status="running")).runs] == [
-            "live",
-            "driven",
-        ]
+        assert await _listed(service) == ["sleeps", "live", "driven", "r"]
+        assert await _listed(service, status="running") == ["sleeps", "live", "driven"]
         page = await service.list_runs(limit=1)
-        assert [one.id for one in (await service.list_runs(cursor=page.cursor)).runs] == [
-            "driven",
-            "r",
-        ]
+        assert await _listed(service, cursor=page.cursor) == ["live", "driven", "r"]
         assert len(await service.get_run_history("r")) == 2
         assert (await service.get_step_state("r", "a")).result == 2
         assert len(await service.get_run_steps("r")) == 1
@@ -307,8 +297,14 @@ async def _damage(office: Office) -> None:
     await admin.delete(f"{p}:steps:r")
     await admin.rpush(f"{p}:history:orphan", "{}")
     await admin.zadd(f"{p}:runs:workflows", {"no such": 1})
+    await admin.xgroup_create(f"{p}:commands", GROUP, "0", mkstream=True)
+    await _hold_token(office)
+
+
+async def _hold_token(office: Office) -> None:
+    """Let a worker that is not there have the token of a run."""
+    p, admin = office.prefix, office.admin
     token = await admin.xadd(f"{p}:commands", {"type": "run.advance", "run_id": "live"})
-    await admin.xgroup_create(f"{p}:commands", GROUP, "0")
     await admin.xreadgroup(GROUP, "owner", {f"{p}:commands": ">"})
     await admin.hset(f"{p}:ctl:live", "token", token)
 
