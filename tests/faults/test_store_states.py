@@ -18,6 +18,8 @@ from tests.apps.parts import app
 from tests.helpers.history_checker import check_all
 from tests.helpers.waiting import wait_until
 
+from askel.state.store.connection import MAX_BACKOFF_S
+
 QUICK = {"lease_ms": 600, "claim_idle_ms": 900, "block_ms": 200}
 LONG = 20  # for what takes a second on a machine that does nothing else
 #: More commands than this in a second, by one worker that can do nothing, are a hot loop.
@@ -323,6 +325,28 @@ async def test_a_server_that_restarts_and_takes_its_time_to_load(
         assert not worker.logged("store_wiped")
         assert not worker.ended.is_set()
     await check_all(alone.client, alone.prefix)
+
+
+async def test_the_first_commit_after_a_long_absence(any_private, alone, tmp_path):
+    """However long Redis was away: pauses between attempts have a bound, and do not add up."""
+    gate = tmp_path / "gate"
+    async with an_attempt_under_way(alone, gate, lease_ms=9_000, claim_idle_ms=20_000) as worker:
+        any_private.kill()
+        gate.touch()
+        await wait_until(lambda: worker.reached["after_handler"] >= 1)
+        commands = worker.worker._connections[0]
+        await wait_until(lambda: commands._backoff_s == MAX_BACKOFF_S, LONG)
+        await asyncio.to_thread(any_private.start)
+        begun = time.monotonic()
+        await alone.client.connection_pool.disconnect()
+        record = await alone.until("waits", "completed", timeout=LONG)
+        seconds = time.monotonic() - begun
+        print(f"first commit {seconds:.2f} s after a long absence")  # noqa: T201
+        assert seconds < LONG / 2
+        assert record.path("gate") == ["running 1", "succeeded 1"]
+        await completes(alone, "after")
+        assert len(worker.logged("store_away")) == 1
+        assert not worker.ended.is_set()
 
 
 async def test_a_server_that_restarts_without_its_data(any_private, alone):
