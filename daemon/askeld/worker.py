@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -350,13 +351,16 @@ class Worker:
         self._executor.close()
         with anyio.CancelScope(shield=True), anyio.move_on_after(_MARGIN_S):
             await self._renewal.stop()
-            try:
-                for stream in self._consumer.streams:
-                    await self._reclaim.forget(stream, self.consumer_name)
-                await self._connections[0].send("DEL", self._keys.nudge(self.consumer_name))
-            except StoreError:
-                pass  # whoever sweeps next forgets this consumer
+            if not self.health.is_starting:
+                await self._take_leave()
             for connection in self._connections:
                 await connection.close()
         if not self.health.is_starting:
             self._log.info("worker_stopped")
+
+    async def _take_leave(self) -> None:
+        """Remove what stands in Redis for this process alone."""
+        with suppress(StoreError):  # whoever sweeps next forgets this consumer
+            for stream in self._consumer.streams:
+                await self._reclaim.forget(stream, self.consumer_name)
+            await self._connections[0].send("DEL", self._keys.nudge(self.consumer_name))

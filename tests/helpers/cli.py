@@ -50,7 +50,8 @@ def environment(**own: str) -> dict[str, str]:
         if not key.startswith(("ASKEL_", "REDIS_URL")) and key not in _DISTURBING
     }
     folders = os.pathsep.join(str(folder) for folder in (ROOT, ROOT / "state", ROOT / "daemon"))
-    return {**inherited, "PYTHONPATH": folders, **own}
+    # Programs that run side by side would want one port.
+    return {**inherited, "ASKEL_HTTP": "off", "PYTHONPATH": folders, **own}
 
 
 def run_program(
