@@ -44,11 +44,6 @@ class Load:
         #: Runs that are not waiting for people, and commands that nobody has settled yet.
         self.under_way = 0
 
-    @property
-    def progress(self) -> float:
-        """Which part of the runs has been started."""
-        return self.sent / self._config.runs
-
     async def start_runs(self, is_wanted: Callable[[], bool]) -> None:
         """Start all runs, evenly over the time there is, and disturb some; go on while wanted."""
         config, began = self._config, anyio.current_time()
@@ -61,9 +56,9 @@ class Load:
             await self._start(number)
             await self._disturb(max(number - self._dice.randrange(8), 0))
 
-    async def reach(self, progress: float) -> None:
-        """Return when *progress* has been made."""
-        while self.progress < progress:  # noqa: ASYNC110 - one waiter for each fault, ten at most
+    async def reach(self, runs: float) -> None:
+        """Return when so many *runs* have been started."""
+        while self.sent < runs:  # noqa: ASYNC110 - one waiter for each fault, ten at most
             await anyio.sleep(_PAUSE_S)
 
     async def watch(self) -> None:

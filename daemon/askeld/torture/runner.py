@@ -44,8 +44,8 @@ _POLL_S = 0.05
 _SHOW_S = 1.0
 #: How many strikes of one kind may go on at the same time.
 _AT_ONCE = 6
-#: How far faults may run ahead of the load, as a part of the whole.
-_AHEAD = 0.02
+#: How many runs faults may be ahead of the load.
+_AHEAD = 20
 
 
 class Torture:
@@ -178,7 +178,7 @@ class Torture:
         async with anyio.create_task_group() as tasks:
             for at in times:
                 await anyio.sleep_until(began + at)
-                await self.load.reach(at / self.config.seconds - _AHEAD)
+                await self.load.reach(self.config.runs * at / self.config.seconds - _AHEAD)
                 tasks.start_soon(strike)
 
     async def _drain(self) -> None:
