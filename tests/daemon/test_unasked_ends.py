@@ -8,15 +8,14 @@ import anyio
 import pytest
 import structlog
 from tests.apps.parts import app
+from tests.helpers.daemon import loops_of_a_worker
 from tests.helpers.forked import ForkedWorker
 
 from askeld.config import WorkerConfig
 from askeld.worker import LoopEndedError, Worker
 
-LOOPS = [
-    *("consumer", "nudge_loop", "reclaim", "renewal"),
-    *("retention", "store", "timers", "tokens"),
-]
+#: Loop -> the part of the worker that it is.
+PARTS = {"nudges": "nudge_loop"}
 
 
 async def ends_at_once():
@@ -28,18 +27,17 @@ async def cancels_itself():
     await anyio.sleep_forever()
 
 
-@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("loop", loops_of_a_worker())
 @pytest.mark.parametrize("how", [ends_at_once, cancels_itself])
 async def test_a_loop_that_ends_unasked_takes_the_worker_down(deployment, monkeypatch, loop, how):
     """Whether it returns or is cancelled by somebody who is none of ours."""
-    name = {"nudge_loop": "nudges"}.get(loop, loop)
     config = {"url": deployment.url, "prefix": deployment.prefix}
     worker = worker_of(config)
-    part = getattr(worker, f"_{loop}")
+    part = getattr(worker, f"_{PARTS.get(loop, loop)}")
     monkeypatch.setattr(part, "watch" if loop == "renewal" else "run", how)
     with pytest.raises(BaseExceptionGroup) as caught, anyio.fail_after(20):
         await worker.run(anyio.Event())
-    assert caught.group_contains(LoopEndedError, match=f"the loop {name} ")
+    assert caught.group_contains(LoopEndedError, match=f"the loop {loop} ")
 
 
 def worker_of(config):

@@ -198,6 +198,11 @@ class Deployment:
         return [run.decode() for run in await self.client.zrange(f"{self.prefix}:runs", 0, -1)]
 
 
+def loops_of_a_worker() -> list[str]:
+    """Return the names of all loops that a worker has."""
+    return sorted(Worker(App("any"), WorkerConfig(), structlog.get_logger()).health._pulses)
+
+
 @pytest.fixture
 def deployment(redis: redis.asyncio.Redis, redis_url: str, prefix: str) -> Deployment:
     """The test's own prefix on its server."""
