@@ -317,6 +317,7 @@ class Demo:
                 await service.delete_run(run_id, force=True)
             await send("DEL", keys.runs_deleted, *map(keys.nudge, await self._consumers(service)))
             await send("DEL", keys.commands(), keys.events, keys.meta, keys.timers, keys.dead)
+            await send("DEL", keys.sweep(), keys.watch)
         finally:
             await service.close()
 
