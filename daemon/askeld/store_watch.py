@@ -247,7 +247,11 @@ class StoreWatch:
                 "the runs of before are gone from it; restore a backup, or start them anew",
             )
         if self._exit_when_wiped:
-            raise StoreWipedError(self._keys.prefix)
+            msg = (
+                f"the store of prefix {self._keys.prefix!r} lost its data, or is another one than "
+                "at the start: restore a backup, or start its runs anew"
+            )
+            raise StoreWipedError(msg)
         facts = await self._inspect()
         self._store_id = self._found = facts.store_id
         await self._after_reset()

@@ -28,6 +28,7 @@
     │   ├── StoreUnavailableError    nothing was sent: try again
     │   │   └── ServiceClosedError   the program closed it before: do not, or open another
     │   ├── UnknownOutcomeError      it may have been applied: send the same call again
+    │   ├── NotConfirmedError        it was applied, and may yet be lost: look whether it is there
     │   ├── StoreUnsafeError         this server would lose data: change its configuration
     │   ├── StoreWipedError          it lost its data, or is another one: restore, or start anew
     │   └── StoreReplyError          Redis answered with an error
@@ -60,6 +61,7 @@ __all__ = [
     "LockNotAcquiredError",
     "NestedLockError",
     "NonDeterminismError",
+    "NotConfirmedError",
     "NotFoundError",
     "PayloadError",
     "RegistrationError",
@@ -224,12 +226,7 @@ class StepConflictError(ConflictError):
 
 
 class LockError(AskelError):
-    """The lock of a run, or of one of its steps, stands in the way.
-
-    Attributes:
-        run_id: The run.
-        step_name: The step, where the lock is that of a step.
-    """
+    """The lock of the run ``run_id``, or of its step ``step_name``, stands in the way."""
 
     def __init__(self, message: str, run_id: str, step_name: str | None = None) -> None:
         """Keep whose lock it is."""
@@ -243,12 +240,9 @@ class LockNotAcquiredError(LockError):
 
     def __init__(self, run_id: str, waited_s: float, step_name: str | None = None) -> None:
         """Name the run, and the step, and how long was waited."""
-        msg = f"the lock of {_locked(run_id, step_name)} "
-        if waited_s:
-            msg += f"was held by another for {waited_s:.1f} s; pass a longer wait or try later"
-        else:
-            msg += "is held by another; try later"
-        super().__init__(msg, run_id, step_name)
+        held = f"was held by another for {waited_s:.1f} s; pass a longer wait or try later"
+        how = held if waited_s else "is held by another; try later"
+        super().__init__(f"the lock of {_locked(run_id, step_name)} {how}", run_id, step_name)
 
 
 class LockLostError(LockError):
@@ -309,19 +303,32 @@ class UnknownOutcomeError(StoreError):
         super().__init__(f"{why} (it may have been applied: make the same call again)")
 
 
+class NotConfirmedError(StoreError):
+    """The primary has it, but not everybody who should: a failover, or a crash, may yet lose it.
+
+    Not confirmed means unknown: it may be kept all the same. Later confirmation is possible.
+
+    Attributes:
+        what: What was not confirmed.
+        durability: What was asked for, ``fsync`` or ``replicated(n)``.
+    """
+
+    def __init__(self, what: str, durability: str, why: str) -> None:
+        """Name what, as which, and what Redis said."""
+        super().__init__(
+            f"{what} is not confirmed as {durability}: {why} (it was applied on the primary, and "
+            "may be lost with it; 'askel show' tells of a run whether it is there, and confirmed)"
+        )
+        self.what = what
+        self.durability = durability
+
+
 class StoreUnsafeError(StoreError):
     """This Redis would lose data silently (eviction policy, version)."""
 
 
 class StoreWipedError(StoreError):
     """The store is not the one that was there before: it lost its data, or is another server."""
-
-    def __init__(self, prefix: str) -> None:
-        """Name the deployment."""
-        super().__init__(
-            f"the store of prefix {prefix!r} lost its data, or is another one than at the start: "
-            "restore a backup, or start its runs anew"
-        )
 
 
 class StoreReplyError(StoreError):
