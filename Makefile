@@ -4,7 +4,8 @@
 #   PYTHON       the interpreter to make .venv with (default: the first of python3, python3.13,
 #                python3.12, python3.11 that is 3.11 or newer)
 #   PYTEST_ARGS  arguments for pytest, DEMO_ARGS for the demo, BENCH_ARGS for the benchmarks,
-#                TORTURE_ARGS for the torture
+#                TORTURE_ARGS for the torture, SOAK_ARGS for the soak
+#   MINUTES      for how long to soak
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -18,6 +19,8 @@ DEMO_ARGS ?=
 BENCH_ARGS ?=
 TORTURE_ARGS ?= --runs 100000 --steps 4 --workers 8 --seconds 1200 --json benchmarks/results/torture.json \
     --faults kill9:12000,failpoint:8000,sigstop:1000,evict:600,proxy:600,redis-kill:60,power-loss:30,oom:20
+MINUTES ?= 30
+SOAK_ARGS ?=
 
 # The stamp is written last and holds the folder it was written in. Without it .venv is the rest of
 # an interrupted set-up, a copy from another place, or nothing: it is made anew.
@@ -105,6 +108,14 @@ fuzz: $(STAMP) ## a million mutated inputs at the decoders, 100,000 at a live wo
 torture: $(STAMP) ## 20 minutes: 20,000 deaths of workers in 100,000 runs, and the report of it
 	mkdir -p benchmarks/results
 	$(BIN)/askel torture $(TORTURE_ARGS)
+
+.PHONY: soak
+soak: $(STAMP) ## 30 minutes (MINUTES=) of load and faults, and whether anything grows
+	mkdir -p benchmarks/results
+	@status=0; \
+	$(BIN)/askel soak --minutes $(MINUTES) --json benchmarks/results/soak.json $(SOAK_ARGS) \
+	    >benchmarks/results/soak.txt || status=$$?; \
+	cat benchmarks/results/soak.txt; exit $$status
 
 .PHONY: check
 check: lint types audit ## lint, types, and the audit of dependencies

@@ -33,6 +33,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "dead": ("dead", "commands that could not be applied: list, show, redrive, drop"),
     "retention": ("retention", "show or set how long ended runs are kept"),
     "torture": ("torture", "kill, stop and cut everything, and see whether a promise breaks"),
+    "soak": ("soak", "half an hour of load and faults, to see whether anything grows"),
     "reindex": ("reindex", "rebuild the indexes from the runs themselves"),
     "acl": ("acl", "print Redis users with the least privileges"),
 }

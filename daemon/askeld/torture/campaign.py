@@ -130,7 +130,7 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
     total_s = torture.load_s + torture.drained_s
     report = Report(
         askel=version("askel"),
-        server=await _server_name(torture.client),
+        server=await server_name(torture.client),
         seed=config.seed,
         mode=config.mode,
         durability=config.durability if not config.url else "as configured",
@@ -168,7 +168,7 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
         first_violating_run=verdict.story,
         diagnosis=torture.diagnosis,
         notes=verdict.notes,
-        mishaps=_mishaps(torture),
+        mishaps=mishaps_of(torture),
     )
     report.failures = [*guards(report)]
     return report
@@ -198,7 +198,7 @@ def _commands(verdict: Verdict) -> dict[str, int]:
     }
 
 
-def _mishaps(torture: Torture) -> list[str]:
+def mishaps_of(torture: Torture) -> list[str]:
     """Return what workers said that nobody expects of them, once for each kind."""
     ended, errors = torture.workers.ended, torture.config.directory / "workers.err"
     told = []
@@ -210,7 +210,8 @@ def _mishaps(torture: Torture) -> list[str]:
     return told + list(kinds.values())[:_MOST_MISHAPS]
 
 
-async def _server_name(client: Any) -> str:
+async def server_name(client: Any) -> str:
+    """Return what the server calls itself, and its version."""
     facts = await client.info("server")
     name, number = (
         ("valkey", facts.get("valkey_version"))

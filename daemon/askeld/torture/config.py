@@ -57,6 +57,7 @@ class TortureConfig(msgspec.Struct, frozen=True, kw_only=True):
         prefix: The key prefix.
         directory: Where the logs are kept.
         stuck_s: So long without any progress, and what is left is stuck.
+        settings: Fields of the workers' configuration, beside and over `SETTINGS`.
     """
 
     runs: int = 1_000
@@ -71,6 +72,7 @@ class TortureConfig(msgspec.Struct, frozen=True, kw_only=True):
     prefix: str = "askel-torture"
     directory: Path
     stuck_s: float = 30.0
+    settings: dict[str, Any] = {}
 
     @property
     def may_lose(self) -> bool:

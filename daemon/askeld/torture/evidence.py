@@ -19,6 +19,10 @@ class Evidence:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._pid = os.getpid()
 
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
     def write(self, event: str, **facts: Any) -> None:
         """Append one line at once: it stays though the process be killed right after."""
         line = {"pid": self._pid, "at": time.time_ns() // 1_000_000, "event": event, **facts}

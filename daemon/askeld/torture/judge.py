@@ -154,6 +154,12 @@ def _judge_runs(verdict: Verdict, replay: Replay, operations: dict[str, Operatio
         if run.status == "completed" and wanted is not None and run.json != b"%d" % wanted:
             told = f"it returned something else than {wanted}"
             replay.report(Invariant.RESULT, "wrong_outcome", run, told)
+    verdict.deleted = dict(Counter(status for status, _ in world.deleted.values()))
+    for run_id, (status, json) in world.deleted.items():
+        wanted = expected.get(run_id.decode(errors="replace"))
+        if status == "completed" and wanted is not None and json != b"%d" % wanted:
+            told = f"{run_id!r} had returned something else than {wanted} when it was deleted"
+            replay.report(Invariant.RESULT, "wrong_outcome", None, told)
 
 
 def _will_move(run: Run, world: World) -> bool:

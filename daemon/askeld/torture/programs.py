@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 
 from askel import App, Run, StepContext
-from askeld.torture.evidence import Evidence
 
 app = App("torture")
 
@@ -21,7 +20,15 @@ _MOST_TOGETHER = 3
 _LONGEST_STEP_MS = 40
 _LONGEST_SLEEP_MS = 60
 
-effects: list[Evidence] = []
+
+class Listener(Protocol):
+    """Who is told of each call of a handler."""
+
+    def write(self, event: str, **facts: Any) -> None:
+        """Hear of *event*."""
+
+
+effects: list[Listener] = []
 """Where handlers say that they were called; empty: nowhere."""
 
 

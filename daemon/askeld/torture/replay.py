@@ -341,8 +341,8 @@ class Replay:
                 told = f"its {kind.decode()} was removed, and it was not"
                 self.report(Invariant.PATH, "history_rewritten", run, told)
         for run_id in gone & self.world.runs.keys():
-            self.world.deleted.add(run_id)
-            del self.world.runs[run_id]
+            run = self.world.runs.pop(run_id)
+            self.world.deleted[run_id] = (run.status, run.json)
 
     def _on_rename(self, rest: bytes, words: Words) -> None:
         """Move a run that gives its id to its next generation, as a whole, at its first key."""

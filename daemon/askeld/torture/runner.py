@@ -59,7 +59,8 @@ class Torture:
         self.url = url
         self._server = server
         naive = config.mode == "naive"
-        self._settings = {**SETTINGS, "claim_idle_ms": _NAIVE_IDLE_MS} if naive else SETTINGS
+        idle = {"claim_idle_ms": _NAIVE_IDLE_MS} if naive else {}
+        self._settings = {**SETTINGS, **idle, **config.settings}
         self.log = ClientLog(config.directory / "client.jsonl")
         self.proxy = _proxy(url) if "proxy" in config.faults else None
         #: The address behind the proxy, for those who are to suffer from it; else the server's.

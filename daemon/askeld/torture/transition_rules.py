@@ -23,7 +23,8 @@ class World:
         self.is_atomic = is_atomic
         """Whether hash and history change together; else they are compared at the end."""
         self.runs: dict[bytes, Run] = {}
-        self.deleted: set[bytes] = set()
+        self.deleted: dict[bytes, tuple[str, bytes]] = {}
+        """Runs that are gone -> the status that they had, and the JSON of how they ended."""
         self.streams = Streams()
         self.now = 0
         """The latest time that the server has written down anywhere."""

@@ -29,6 +29,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         duplicated: What happened twice.
         unsettled: Accepted commands that are still waiting.
         unfinished: Runs that have not ended; ``stuck`` those that nothing will move again.
+        deleted: How many runs were deleted, by the status that they had.
         violations: The first thousand; ``by_kind`` counts all.
         story: All that the file tells of the first run in which something was wrong.
         notes: What could not be judged, and why.
@@ -53,6 +54,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     duplicated: int = 0
     unsettled: int = 0
     unfinished: int = 0
+    deleted: dict[str, int] = {}
     stuck: int = 0
     violations: list[Violation] = []
     by_kind: dict[str, int] = {}

@@ -15,13 +15,20 @@ import structlog
 
 from askeld.config import WorkerConfig
 from askeld.process import serve
-from askeld.torture import naive, programs
+from askeld.torture import leaky, naive, programs
 from askeld.torture.evidence import Evidence
 from askeld.worker import Worker
 
 #: Log events below a warning that tell of something the report counts.
 _COUNTED = frozenset(
-    {"worker_ready", "turn_refused", "result_refused", "entry_lost", "entry_reclaimed"}
+    {
+        "worker_ready",
+        "worker_vitals",
+        "turn_refused",
+        "result_refused",
+        "entry_lost",
+        "entry_reclaimed",
+    }
 )
 _SERIOUS = frozenset({"warning", "error", "critical", "exception"})
 
@@ -30,7 +37,7 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker process is to be.
 
     Args:
-        mode: ``askel``, or ``naive`` for the control.
+        mode: ``askel``; or a control: ``naive``, or ``leaky``, the real one with leaks planted.
         settings: Fields of `WorkerConfig`.
         evidence: File for what it logs, and for the failpoint it dies at.
         effects: File for the calls of handlers; empty: none.
@@ -60,6 +67,8 @@ def work(spec: WorkerSpec) -> int:
     config = msgspec.convert(spec.settings, WorkerConfig)
     if spec.mode == "naive":
         return naive.serve(config, evidence)
+    if spec.mode == "leaky":
+        leaky.plant()
     _log_as(evidence)
     return serve(programs.app, config, "worker")
 

@@ -35,6 +35,7 @@ async def run_soak(
     if sys.platform != "linux":
         msg = f"the soak reads /proc, which {sys.platform} does not have: run it on Linux"
         raise InvalidOptionError(msg)
+    askel = version("askel")
     server = TortureServer(config.directory / "redis", fsync="everysec", binary=binary)
     await anyio.to_thread.run_sync(server.start)
     try:
@@ -42,7 +43,7 @@ async def run_soak(
         try:
             aof = await soak.run(show)
             show(soak)
-            return await _report(soak, aof)
+            return await _report(soak, aof, askel)
         finally:
             await soak.close()
     finally:
@@ -50,13 +51,13 @@ async def run_soak(
             await anyio.to_thread.run_sync(server.stop)
 
 
-async def _report(soak: Soak, aof: Path) -> SoakReport:
+async def _report(soak: Soak, aof: Path, askel: str) -> SoakReport:
     config, torture, load, sampler = soak.config, soak.torture, soak.load, soak.sampler
     assert sampler is not None
     prefix = config.torture.prefix
     verdict = await judge(aof, torture.client, prefix, torture.log)
     report = SoakReport(
-        askel=version("askel"),
+        askel=askel,
         server=await server_name(torture.client),
         seed=config.seed,
         mode=config.mode,

@@ -101,17 +101,17 @@ class Soak:
             await service.set_retention(None, ttl=timedelta(seconds=self.config.keep_s))
 
     async def _run(self, show: Callable[[Soak], None]) -> None:
-        evidence = self.config.directory / "evidence.jsonl"
         self._veterans = self._long_lived()
         pids = {name: worker.pid for name, worker in self._veterans.items()}
-        self.sampler = Sampler(self._client, self.config.torture.prefix, pids, evidence)
+        config = self.config
+        self.sampler = Sampler(self._client, config.torture.prefix, pids, config.directory)
         began = anyio.current_time()
         async with anyio.create_task_group() as watchers:
             watchers.start_soon(self.load.watch)
             watchers.start_soon(self._keep_file)
             watchers.start_soon(self._show, show)
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.sampler.run, began, self.config.sample_s)
+                tasks.start_soon(self.sampler.run, began, config.sample_s)
                 tasks.start_soon(self._attend)
                 tasks.start_soon(self._compact)
                 async with anyio.create_task_group() as harm:

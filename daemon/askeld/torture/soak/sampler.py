@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from redis.exceptions import RedisError
 
-from askeld.torture.evidence import EvidenceReader
+from askeld.torture.evidence import Evidence, EvidenceReader
 from askeld.torture.final_state import command_streams
 from askeld.torture.soak.trend import Limit, Point, Trend, trend
 
@@ -55,13 +55,18 @@ class Sampler:
     """
 
     def __init__(
-        self, client: Any, prefix: str, workers: Mapping[str, int], evidence: Path
+        self, client: Any, prefix: str, workers: Mapping[str, int], directory: Path
     ) -> None:
-        """Look at *workers* (name -> pid) and at what lies under *prefix*."""
+        """Look at *workers* (name -> pid) and at what lies under *prefix*.
+
+        What workers log is read in *directory*; samples are noted there, in ``samples.jsonl``.
+        """
         self._client = client
         self._prefix = prefix
         self._workers = workers
-        self._evidence = EvidenceReader(evidence)
+        self._evidence = EvidenceReader(directory / "evidence.jsonl")
+        self._notes = Evidence(directory / "samples.jsonl")
+        self._sample: dict[str, float] = {}
         self._series: dict[str, tuple[str, Limit, list[Point]]] = {}
         self._last_errors: Counter[str] = Counter()
         self._looked_at: float | None = None
@@ -70,8 +75,9 @@ class Sampler:
         self.taken = self.missed = 0
 
     def close(self) -> None:
-        """Close the file with the evidence."""
+        """Close the files."""
         self._evidence.close()
+        self._notes.close()
 
     async def run(self, began: float, every_s: float) -> None:
         """Take a sample every *every_s* until cancelled; times count from *began*."""
@@ -88,6 +94,8 @@ class Sampler:
             await self._look_at_keys(at)
         except RedisError:
             self.missed += 1
+        self._notes.write("sample", second=round(at, 1), values=self._sample)
+        self._sample = {}
 
     def trends(self, begin: float, end: float) -> list[Trend]:
         """Return what became of each series between *begin* and *end*."""
@@ -98,6 +106,7 @@ class Sampler:
 
     def _add(self, name: str, kind: tuple[str, Limit], at: float, value: float) -> None:
         self._series.setdefault(name, (*kind, []))[2].append((at, value))
+        self._sample[name] = round(value, 3)
 
     def _look_at_workers(self, at: float) -> None:
         for name, pid in self._workers.items():
