@@ -76,7 +76,7 @@ def _arm_awaits(loop: asyncio.AbstractEventLoop, nth: int, path: str | None) -> 
     ) -> asyncio.Task[Any]:
         return asyncio.Task(_Counted(coroutine, resumed), loop=loop, **options)
 
-    loop.set_task_factory(new_task)  # type: ignore[arg-type]
+    loop.set_task_factory(new_task)
 
 
 class _Counted(Coroutine[Any, Any, Any]):
@@ -98,7 +98,7 @@ class _Counted(Coroutine[Any, Any, Any]):
         self._inner.close()
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return (yield from self._inner.__await__())  # type: ignore[no-any-return]
+        return (yield from self._inner.__await__())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)  # cr_frame and the like, which anyio looks at

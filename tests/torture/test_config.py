@@ -8,6 +8,13 @@ from tests.apps import programs as tested_programs
 from askel import InvalidOptionError
 from askeld.torture.client_log import ClientLog
 from askeld.torture.config import OF_SERVER, RATES, TortureConfig, parse_faults
+from askeld.torture.figures import (
+    Begun,
+    Lost,
+    recovery_of_server,
+    recovery_of_workers,
+    true_time,
+)
 from askeld.torture.programs import outcome, random_program
 
 
@@ -62,3 +69,24 @@ def test_operations_are_read_back_as_they_went(tmp_path):
     a, b = log.operations().values()
     assert (a.op, a.invoked, a.unknown, a.accepted, a.expected) == ("a", 2, 1, 1, 7)
     assert (b.op, b.invoked, b.accepted, b.first_ok_at) == ("b", 1, 0, None)
+
+
+@pytest.mark.parametrize("hours", [-2, -1, 0, 1, 2])
+def test_times_of_a_clock_that_jumped_by_hours_are_told_apart(hours):
+    true, around = 1_795_000_123_456, 1_795_000_900_000
+
+    assert true_time(true + hours * 3_600_000, around) == true
+
+
+def test_time_to_recover_counts_from_what_silenced_the_process():
+    effects = [Begun(pid=7, at=100, run="r", step="s", attempt=1)]
+    silenced = {7: [(50, "sigstop"), (200, "kill9"), (900, "")]}
+
+    def recovery(**given):
+        lost = Lost(**{"run": "r", "step": "s", "attempt": 1, "at": 700, "since": 0, **given})
+        return recovery_of_workers([lost], effects, silenced)
+
+    assert recovery() == {"kill9": [0.5]}
+    assert recovery(since=300) == {}  # it was suspended meanwhile
+    assert recovery(attempt=2) == {}  # nobody knows who had it
+    assert recovery_of_server([100, 500, 900], [50, 120, 600]) == [0.02, 0.1]

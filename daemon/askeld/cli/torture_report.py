@@ -29,6 +29,7 @@ def print_report(report: Report) -> None:
     _print_faults(console, report.faults)
     _print_rows(console, "What became of it", _outcome(report))
     for title, lines in (
+        ("LEFT OUT", [f"{name}: {why}" for name, why in report.skipped.items()]),
         ("Violations", report.told),
         ("The first run that is wrong", report.first_violating_run),
         ("Stuck", report.stuck),

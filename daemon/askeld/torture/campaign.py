@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -122,7 +123,7 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
         torture.log,
         may_lose=config.may_lose,
     )
-    figures = await read_figures(torture.client, config.prefix, torture.log)
+    figures = await _figures(torture)
     effects = read_effects(config.directory / "effects.jsonl")
     faults = _faults(torture, figures, effects)
     executed = len(effects)
@@ -174,16 +175,24 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
     return report
 
 
+async def _figures(torture: Torture) -> Figures:
+    middle = (torture.began_ms + time.time_ns() // 1_000_000) // 2
+    return await read_figures(
+        torture.client,
+        torture.config.prefix,
+        torture.log,
+        around_ms=middle if "clock" in torture.faults else 0,
+    )
+
+
 def _faults(torture: Torture, figures: Figures, effects: Sequence[Begun]) -> dict[str, FaultReport]:
-    """Return what became of each fault; where clocks jump, nobody can say how long it took."""
+    """Return what became of each fault."""
     recovery = recovery_of_workers(figures.lost, effects, torture.workers.silenced)
     faults = {}
     for name, fault in torture.faults.items():
         seconds = recovery.get(name, [])
         if name not in OF_WORKERS:
             seconds = recovery_of_server(fault.over_at, figures.times)
-        if "clock" in torture.faults:
-            seconds = []
         faults[name] = FaultReport(torture.config.faults[name], fault.bites, spread(seconds))
     return faults
 

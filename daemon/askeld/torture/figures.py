@@ -16,6 +16,7 @@ from askeld.torture.run_rules import TERMINAL
 _PAGE = 500
 #: What took longer than this was not a recovery, but something else.
 _LONGEST_S = 120.0
+_HOUR_MS = 3_600_000
 #: Faults of which it is known whose work they stopped.
 OF_WORKERS = ("kill9", "failpoint", "sigstop")
 
@@ -56,8 +57,16 @@ class Figures(msgspec.Struct):
     times: list[int]
 
 
-async def read_figures(client: Any, prefix: str, log: ClientLog) -> Figures:
-    """Read the histories of all runs."""
+async def read_figures(client: Any, prefix: str, log: ClientLog, *, around_ms: int = 0) -> Figures:
+    """Read the histories of all runs.
+
+    Args:
+        client: Of the server.
+        prefix: The deployment.
+        log: What the client asked for.
+        around_ms: The middle of a run, shorter than half an hour, in which the server's clock
+            jumped by hours: times are told by this machine's clock then. 0: it did not jump.
+    """
     cancelled = {o.run_id for o in log.operations().values() if o.kind == "run.cancel"}
     attempts: Counter[str] = Counter()
     statuses: Counter[str] = Counter()
@@ -69,7 +78,10 @@ async def read_figures(client: Any, prefix: str, log: ClientLog) -> Figures:
         for run_id in page:
             pipe.lrange(f"{prefix}:history:{run_id}", 0, -1)
         for run_id, history in zip(page, await pipe.execute(), strict=True):
-            status = _add(figures, attempts, run_id, [decoder.decode(line) for line in history])
+            lines = [decoder.decode(line) for line in history]
+            for line in lines if around_ms else ():
+                line.at = true_time(line.at, around_ms)
+            status = _add(figures, attempts, run_id, lines)
             statuses[status] += 1
             asked = status == "cancelled" and run_id in cancelled
             if status in TERMINAL and status != "completed" and not asked:
@@ -77,6 +89,11 @@ async def read_figures(client: Any, prefix: str, log: ClientLog) -> Figures:
     figures.times.sort()
     figures.attempts, figures.statuses = dict(attempts), dict(statuses)
     return figures
+
+
+def true_time(at: int, around_ms: int) -> int:
+    """Return the time that the server told as *at* while its clock was off by whole hours."""
+    return at - _HOUR_MS * round((at - around_ms) / _HOUR_MS)
 
 
 def _add(figures: Figures, attempts: Counter[str], run_id: str, history: Sequence[_Line]) -> str:

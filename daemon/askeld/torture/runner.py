@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from urllib.parse import urlsplit, urlunsplit
@@ -78,6 +79,7 @@ class Torture:
         self.struck = 0
         self.stuck: list[str] = []
         self.diagnosis: list[str] = []
+        self.began_ms = time.time_ns() // 1_000_000
         self.load_s = 0.0
         self.drained_s = 0.0
 
