@@ -133,6 +133,10 @@ def test_all_want_a_yes_and_go_in_order(verb, redis, action, past):
     assert sent(redis) == (["r0", "r1", "r3"] if action == "redrive" else [], 1)
 
 
+def test_all_of_nothing_is_nothing(verb):
+    assert verb("redrive", "--all").out == "0 redriven\n"
+
+
 def test_drop_by_age_and_run(verb, redis):
     letter(redis, 0)
     new = letter_of_now(redis)

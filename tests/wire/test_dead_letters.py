@@ -88,7 +88,7 @@ async def test_only_those_that_are_wanted(deployment, letters):
 
 
 async def test_one_has_all_that_was_sent(deployment, letters):
-    (letter_id,) = await bury(deployment, data=[1], id="s-1", reason="own", at="0")
+    (letter_id,) = await bury(deployment, data=[1], id="s-1", reason="own", deliveries="0")
 
     letter = await letters.get(letter_id)
 
@@ -100,7 +100,7 @@ async def test_one_has_all_that_was_sent(deployment, letters):
         "data": "[1]",
         "id": "s-1",
         "command.reason": "own",
-        "command.at": "0",
+        "command.deliveries": "0",
     }
 
 

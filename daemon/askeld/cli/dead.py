@@ -180,7 +180,7 @@ async def _each(
     """Redrive or drop the letters that are wanted, those that came first before others."""
     done = _Done([], [], {})
     found = await _found(wanted, letters, done)
-    if options.all and not options.yes:
+    if options.all and found and not options.yes:
         sys.stderr.write(
             f"askel dead: this would {options.action} {len(found)} dead letters: "
             "look at them with 'askel dead ls', then add --yes\n"
