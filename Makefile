@@ -107,7 +107,9 @@ fuzz: $(STAMP) ## a million mutated inputs at the decoders, 100,000 at a live wo
 .PHONY: torture
 torture: $(STAMP) ## 20 minutes: 20,000 deaths of workers in 100,000 runs, and the report of it
 	mkdir -p benchmarks/results
-	$(BIN)/askel torture $(TORTURE_ARGS)
+	@status=0; \
+	$(BIN)/askel torture $(TORTURE_ARGS) >benchmarks/results/torture.txt || status=$$?; \
+	cat benchmarks/results/torture.txt; exit $$status
 
 .PHONY: soak
 soak: $(STAMP) ## 30 minutes (MINUTES=) of load and faults, and whether anything grows
