@@ -59,6 +59,7 @@ CALLS: dict[str, list[tuple[str, bool]]] = {
     "reindex": [("--json", False)],
     "acl": [("--role worker --password-file {file}", False), ("--json", False)],
     "torture": [("--runs 2 --seconds 1 --faults nonesuch", False)],
+    "soak": [("--minutes none", False)],
     "demo": [("--runs 2", False)],
     "worker": [("nowhere:app", False), (f"{APP} --max-payload none", False)],
     "dev": [("nowhere:app", False)],
@@ -174,13 +175,15 @@ async def test_nothing_leaks_from_a_worker_and_the_verbs_beside_it(
     assert called == set()
 
 
+#: Verbs that need no Redis, or start one of their own whatever address is given.
+OWN_REDIS = {"acl", "health", "soak"}
 #: Verbs that start processes or change what this one logs.
-PROCESSES = {"worker", "dev", "demo", "torture"}
+PROCESSES = {"worker", "dev", "demo", "torture", "soak"}
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in {"acl", "health"}])
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb not in OWN_REDIS])
 def test_nothing_leaks_when_redis_refuses_or_is_away(guarded, tmp_path, call, verb):
     """The messages, and the tracebacks that ASKEL_TRACEBACK shows."""
     wrong = f"redis://:{QUOTED}-wrong@127.0.0.1:{guarded.port}"
