@@ -67,23 +67,25 @@ def trouble_of(error: StoreError) -> StoreTrouble:
     """Return what *error* says of the store."""
     if isinstance(error, StoreAccessError):
         return StoreTrouble.DENIED  # whatever else its text says: it names users
-    if isinstance(error, ServiceClosedError):
-        return StoreTrouble.REFUSED
     if isinstance(error, ScriptMissingError):
         return StoreTrouble.MISSING
     text = str(error)
     if _REPLICA in text:
         return StoreTrouble.READ_ONLY
-    found = _CODE.search(text)
-    if isinstance(error, StoreUnavailableError):
-        greeted = found is not None and _kind(found[0]) is StoreTrouble.NOT_READY
-        return StoreTrouble.NOT_READY if greeted else StoreTrouble.AWAY
+    if isinstance(error, StoreReplyError):
+        return _of_reply(error.code, text)
     if isinstance(error, UnknownOutcomeError):
         return StoreTrouble.AWAY
-    if not isinstance(error, StoreReplyError):
-        return StoreTrouble.REFUSED
-    if error.code == "UNBLOCKED":
+    if isinstance(error, StoreUnavailableError) and not isinstance(error, ServiceClosedError):
+        greeted = _of_reply("", text) is StoreTrouble.NOT_READY
+        return StoreTrouble.NOT_READY if greeted else StoreTrouble.AWAY
+    return StoreTrouble.REFUSED
+
+
+def _of_reply(code: str, text: str) -> StoreTrouble:
+    if code == "UNBLOCKED":
         return StoreTrouble.READ_ONLY if _DEMOTED in text else StoreTrouble.MISSING
+    found = _CODE.search(text)
     return StoreTrouble.REFUSED if found is None else _kind(found[0])
 
 
