@@ -86,8 +86,10 @@ async def _judge_operations(
             continue
         found.accepted += 1
         run_id = operation.run_id
-        if operation.kind == "run.start":
+        if operation.kind in {"run.start", "run.create"}:
             is_applied = bool(await client.exists(f"{prefix}:run:{run_id}"))
+        elif operation.kind == "step.execute":  # called as its operation
+            is_applied = bool(await client.exists(f"{prefix}:step:{run_id}:{operation.op}"))
         else:
             is_applied = bool(await client.hexists(f"{prefix}:ctl:{run_id}", f"id:{operation.op}"))
         found.applied += is_applied

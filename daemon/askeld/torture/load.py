@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -21,6 +21,9 @@ from askeld.torture.programs import outcome, random_program
 _PAUSE_S = 0.05
 #: So many runs may be under way; beyond that the load waits.
 _MOST_UNDER_WAY = 400
+#: One run of so many is driven by the client itself.
+_DRIVEN_OF = 20
+_COMPLETED_AFTER = 10
 _ENDED = (":status:completed", ":status:failed", ":status:cancelled")
 
 
@@ -35,6 +38,7 @@ class Load:
         self._log = log
         self._dice = config.dice("load")
         self._resumes = 0
+        self._driven: deque[tuple[int, int]] = deque()
         self.counts: Counter[str] = Counter()
         self.sent = 0
         self.ended = 0
@@ -53,8 +57,13 @@ class Load:
             await anyio.sleep_until(began + config.seconds * number / config.runs)
             while self.under_way > _MOST_UNDER_WAY:  # noqa: ASYNC110 - seen in Redis
                 await anyio.sleep(_PAUSE_S)
+            if _is_driven(number) and self._config.mode == "askel":
+                await self._drive(number)
+                continue
+            await self._complete(number - _COMPLETED_AFTER)
             await self._start(number)
             await self._disturb(max(number - self._dice.randrange(8), 0))
+        await self._complete(number)
 
     async def reach(self, runs: float) -> None:
         """Return when so many *runs* have been started."""
@@ -104,6 +113,30 @@ class Load:
             await self.send(f"start-{number}", "run.start", run_id, fields, expected)
         self.sent += 1
 
+    async def _drive(self, number: int) -> None:
+        """Drive a run as any program can: create it, ask for steps, complete it some time later.
+
+        Nothing waits for anything: a step may be asked for before there is a run, and when the run
+        has ended, what comes too late is a dead letter. Steps are called as their operations.
+        """
+        run_id, total = f"r{number}", self._dice.randrange(1_000)
+        create = {"workflow": "driven", "input": "null", "if_exists": "return"}
+        await self.send(f"create-{number}", "run.create", run_id, create)
+        for step in range(self._config.steps):
+            order = [self._dice.randrange(20), self._dice.choice([0, 0, 1]), step]
+            op, data = f"execute-{number}-{step}", msgspec.json.encode(order)
+            asked = {"step_name": op, "rpc_name": "work", "retries": 1_000, "data": data}
+            await self.send(op, "step.execute", run_id, asked)
+        self._driven.append((number, total))
+        self.sent += 1
+
+    async def _complete(self, until: int) -> None:
+        """Complete the driven runs before number *until*."""
+        while self._driven and self._driven[0][0] < until:
+            number, total = self._driven.popleft()
+            output = {"output": str(total)}
+            await self.send(f"complete-{number}", "run.complete", f"r{number}", output, total)
+
     async def _disturb(self, number: int) -> None:
         """Signal, suspend or cancel a run, or leave it alone."""
         if self._config.mode == "naive":
@@ -112,7 +145,7 @@ class Load:
         op = f"{number}-{self._dice.randrange(1_000)}"
         if kind == 0:
             await self.send(f"cancel-{op}", "run.cancel", run_id)
-        elif kind in {1, 2}:
+        elif kind in {1, 2} and not _is_driven(number):  # one that is suspended cannot complete
             await self.send(f"suspend-{op}", "run.suspend", run_id)
         elif kind in {3, 4, 5, 6}:
             for _ in range(self._dice.choice([1, 2, 3])):
@@ -144,3 +177,7 @@ class Load:
                 self.counts["accepted"] += 1
                 return
             await anyio.sleep(_PAUSE_S * random.uniform(0.5, 1))  # noqa: S311
+
+
+def _is_driven(number: int) -> bool:
+    return number % _DRIVEN_OF == _DRIVEN_OF - 1
