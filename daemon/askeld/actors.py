@@ -69,6 +69,7 @@ class Actors:
         """Start the run of a ``run.start`` and drive it; return why that was refused, if it was."""
         if command.workflow not in self._context.app.workflows:
             return Refusal("UNKNOWN", detail=command.workflow)
+        level = self._context.app.workflows[command.workflow].durability
         owner = self._owner()
         loaded = await self._activations.start(
             held.entry,
@@ -78,6 +79,7 @@ class Actors:
             command.input.encode(),
             started_body(command.workflow, command.id),
             policy=policy,
+            durability=command.durability or (str(level) if level else ""),
         )
         return await self._go_on(held, run_id, owner, loaded)
 

@@ -37,7 +37,9 @@ class NewRuns:
             policy = IfExists.REJECT
             body = started_body(command.workflow, command.id)
             text = command.input.encode()
-            refusal = await self._recording.create(entry, run_id, command.workflow, text, body)
+            refusal = await self._recording.create(
+                entry, run_id, command.workflow, text, body, durability=command.durability
+            )
         if refusal is None or refusal.word != "EXISTS":
             return refusal
         # The same command sent again is settled; another one for an existing run is refused.

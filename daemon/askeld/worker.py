@@ -13,9 +13,12 @@ from anyio.abc import TaskStatus
 
 from askel import App, AskelError, StoreError
 from askel.state import (
+    CONFIRM_S,
     Activations,
     Attempts,
+    Confirmer,
     Connection,
+    Durability,
     Keys,
     Recording,
     Retention,
@@ -26,6 +29,7 @@ from askel.state import (
     Timers,
     TimerSweep,
     TokenSweep,
+    Unconfirmed,
     Watching,
     connect,
 )
@@ -33,6 +37,7 @@ from askel.workflow import Executor, LocalAttempt, Outcome
 from askeld.actors import Actors
 from askeld.alarm import TimerAlarm
 from askeld.config import WorkerConfig, new_consumer
+from askeld.confirming import ConfirmingLoop
 from askeld.consumer import Consumer
 from askeld.context import WorkerContext
 from askeld.dispatch import Dispatch
@@ -220,6 +225,15 @@ class Worker:
             silent_ms=config.claim_idle_ms,
         )
         self._stuck = self._watch_for_stuck_runs(scripts, impatient)
+        self._confirmer = Confirmer(
+            lambda: self._connect(CONFIRM_S + _MARGIN_S, "askel-confirm"), keys
+        )
+        self._confirming = ConfirmingLoop(
+            Unconfirmed(scripts, keys, self._confirmer),
+            self._log,
+            pulse("confirming"),
+            busy=any(self._durabilities()),
+        )
 
     def _watch_for_stuck_runs(self, scripts: Scripts, common: dict[str, Any]) -> StuckLoop:
         return StuckLoop(
@@ -231,6 +245,9 @@ class Worker:
             every_ms=self._config.retention_ms,
             idle_ms=self._config.claim_idle_ms,
         )
+
+    def _durabilities(self) -> list[Durability]:
+        return [workflow.durability for workflow in self._app.workflows.values()]
 
     async def _look_closely(self) -> tuple[str, bool]:
         return await self._check_store.closely(self._consumer.streams)
@@ -265,6 +282,8 @@ class Worker:
         """Check the server, and make there what is missing."""
         facts = await self._check_store.inspect()
         await self._check_store.permissions()
+        for level in self._durabilities():
+            await self._confirmer.check(level)
         await self._consumer.create_groups()
         return facts
 
@@ -287,6 +306,7 @@ class Worker:
                     ("reclaim", self._reclaim.run),
                     ("retention", self._retention.run),
                     ("tokens", self._tokens.run),
+                    ("confirming", self._confirming.run),
                     ("stuck", self._stuck.run),
                     ("store", self._store.run),
                     ("nudges", self._nudge_loop.run),
@@ -334,6 +354,7 @@ class Worker:
         self._timers.stop()
         self._retention.stop()
         self._tokens.stop()
+        self._confirming.stop()
         self._stuck.stop()
         self._dispatch.drain()
         await self._consumer.stop()

@@ -57,7 +57,7 @@ OF_OTHERS = {
     ),
     *("list_runs", "set_retention", "index_runs", "index_steps", "prune_workflows", "erase_orphan"),
     *("prune_timers", "apply", "insert_step", "move_step", "finish_step"),
-    *("self_test", "remake_tokens"),
+    *("self_test", "remake_tokens", "confirmed"),
 }
 CLAIMS_SOON = ("--lease", "100ms", "--claim-idle", "150ms")
 #: The second worker finds what the first one left soon after its death.

@@ -92,7 +92,14 @@ PROTOCOL = [
     Case(
         "start",
         lambda s: caller(Activations, s).start(
-            ENTRY, "own", "r", "w", b"{}", "body", policy=IfExists.AFTER_TERMINAL
+            ENTRY,
+            "own",
+            "r",
+            "w",
+            b"{}",
+            "body",
+            policy=IfExists.AFTER_TERMINAL,
+            durability="fsync",
         ),
         {
             **RUN_KEYS,
@@ -115,6 +122,7 @@ PROTOCOL = [
             "body": "body",
             "policy": "after-terminal",
             "queue": "q",
+            "durability": "fsync",
         },
         {
             "OK": (ACTIVATED, ACTIVE),

@@ -12,6 +12,7 @@ from askel import LockLostError, LockNotAcquiredError, RunActiveError, WorkflowR
 from askel.state import Retention, RunPage, RunStatus, Scripts, TimerSweep
 from askel.state.reindex import Reindexing
 from askel.state.retention import StoredPolicy
+from askel.state.writes.confirmation import take_marks_off
 
 MOMENT = datetime.fromtimestamp(1, UTC)
 RUN_HASH = [
@@ -155,6 +156,13 @@ KEEPING = [
             "BUSY": ([9], LockNotAcquiredError),
             "LOCKLOST": ([], LockLostError),
         },
+    ),
+    Case(
+        "confirmed",
+        lambda s: take_marks_off(Scripts(s), K, ["r", b"7", "s", b"8"]),
+        {"runs": K.runs},
+        {"run_id_and_mark...": ["r", b"7", "s", b"8"]},
+        {"OK": ([1], 1)},
     ),
     Case(
         "set_retention",

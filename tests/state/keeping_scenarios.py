@@ -82,6 +82,13 @@ def set_policy(w):
     return lambda: w.service.set_retention("w", ttl="1h")
 
 
+@answers("confirmed", "OK")
+async def _(w):
+    await w.service.create_run("w", run_id="r")
+    await w.redis.zadd(w.keys.unconfirmed, {"r": 7})
+    return lambda: w.scripts.run("confirmed", [w.keys.runs], ["r", "7"])
+
+
 @answers("set_retention", "OK")
 async def _(w):
     return set_policy(w)

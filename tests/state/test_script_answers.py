@@ -55,6 +55,7 @@ SECOND = {
     "list_runs": "OK",
     "delete_run": "ALREADY",
     "erase_orphan": "OK",
+    "confirmed": "OK",
     "set_retention": "ALREADY",
     "expired": "OK",
     "prune_timers": "OK",

@@ -47,6 +47,7 @@ FIELDS = {
     "workflow": NAMES,
     "run_id": RUN_IDS,
     "queue": st.just("") | RUN_IDS,
+    "durability": st.sampled_from(["", "memory", "fsync", "replicated(2)"]),
     "if_exists": st.sampled_from(list(IfExists)).map(str),
     "born": st.just("") | st.integers(0, 2**53).map(str),
     "reason": TEXTS,

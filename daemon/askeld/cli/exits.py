@@ -9,6 +9,7 @@ from askel import (
     ConflictError,
     InvalidError,
     LockError,
+    NotConfirmedError,
     NotFoundError,
     StoreUnsafeError,
     WaitTimeoutError,
@@ -35,6 +36,7 @@ _MEANING: tuple[tuple[type[AskelError], Exit], ...] = (
     (LockError, Exit.REFUSED),
     (StoreUnsafeError, Exit.REFUSED),
     (WaitTimeoutError, Exit.TIMEOUT),
+    (NotConfirmedError, Exit.TIMEOUT),
 )
 
 

@@ -88,8 +88,10 @@ async def _show(options: argparse.Namespace) -> int:
     async with reading(options) as service:
         run = await _run(service, options.run)
         steps = await service.get_run_steps(options.run)
+        since = await service.unconfirmed_since(options.run) if run.durability else None
     if options.json:
-        print_json({"run": run, "steps": steps})
+        waiting = {"unconfirmed_since": since} if run.durability else {}
+        print_json({"run": run, "steps": steps, **waiting})
         return Exit.OK
     facts: list[tuple[str, str]] = [
         ("run", run.id),
@@ -99,6 +101,9 @@ async def _show(options: argparse.Namespace) -> int:
         ("updated", f"{date_time(run.updated_at)} UTC"),
         ("input", shown(run.input)),
     ]
+    if run.durability:
+        told = f"not confirmed since {clock_time(since)} UTC" if since else "confirmed"
+        facts.append(("durability", f"{run.durability}, {told}"))
     if run.output is not None:
         facts.append(("output", shown(run.output)))
     if run.error is not None:

@@ -40,6 +40,7 @@ _EPILOGS = {
 examples:
   askel start onboarding '{"email": "a@b.c"}'
   askel start onboarding --run-id order-42 - < input.json
+  askel start payout --durability 'replicated(1)' '{"cents": 4200}'
 """,
     "run": """\
 examples:
@@ -70,6 +71,12 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
             "input", nargs="?", default="null", help="JSON, or - for standard input"
         )
         parser.add_argument("--run-id", help="the run's id, instead of a new one")
+        parser.add_argument(
+            "--durability",
+            metavar="LEVEL",
+            help="succeed only when Redis confirms it: fsync, or replicated(n); "
+            "5 is the exit code where it does not",
+        )
     if verb == "start":
         parser.add_argument(
             "--id", default="", help="dedupes: started once however often it is sent"
@@ -101,6 +108,7 @@ async def _start(options: argparse.Namespace) -> int:
             run_id=options.run_id,
             id=options.id,
             if_exists=options.if_exists,
+            durability=options.durability,
         )
     print_json({"run_id": handle.run_id}) if options.json else print(handle.run_id)  # noqa: T201
     return Exit.OK
@@ -114,7 +122,9 @@ async def _run(options: argparse.Namespace) -> int:
         return await _run_here(options, value)
     async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
         await _refuse_taken(client, options.run_id)
-        handle = await client.start(options.workflow, value, run_id=options.run_id)
+        handle = await client.start(
+            options.workflow, value, run_id=options.run_id, durability=options.durability
+        )
         if not options.json:
             sys.stderr.write(f"run {handle.run_id}\n")
         async with anyio.create_task_group() as tasks:
@@ -163,7 +173,7 @@ async def _run_here(options: argparse.Namespace, value: Any) -> int:
     async with service_for(options) as service:
         run_id = options.run_id or service.ids.run_id()
         with suppress(RunFailedError):  # reported below, like every end of a run
-            await app.start(service, options.workflow, value, run_id)
+            await app.start(service, options.workflow, value, run_id, durability=options.durability)
         run = await service.get_run(run_id)
     assert run is not None
     return _report(run, as_json=options.json)

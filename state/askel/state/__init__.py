@@ -6,6 +6,7 @@ What is exported here is what daemons and engines build on; applications import 
 from askel.state import codec
 from askel.state.arguments import as_policy
 from askel.state.codec import AesGcm, Codec, PayloadTransform, Sealed, Zstd
+from askel.state.durability import CONFIRM_S, Confirmer, Durability, as_durability
 from askel.state.ids import IdSource, SystemIds, idempotency_key, run_id_of_command, run_id_of_entry
 from askel.state.keys import Keys
 from askel.state.locks.run_lock import RunLock
@@ -87,9 +88,11 @@ from askel.state.store.trouble import PASSING, StoreTrouble, is_passing, trouble
 from askel.state.sync.sync_service import SyncRedisWorkflowService
 from askel.state.timers import TimerSweep
 from askel.state.versions import VersionStatus, WorkflowVersion
+from askel.state.writes.confirmation import Confirmed, Unconfirmed, confirmed_fields
 from askel.state.writes.mirror import RunMirror
 
 __all__ = [
+    "CONFIRM_S",
     "GROUP",
     "PASSING",
     "TERMINAL",
@@ -101,8 +104,11 @@ __all__ = [
     "Attempts",
     "Begun",
     "Codec",
+    "Confirmed",
+    "Confirmer",
     "Connection",
     "ConnectionSettings",
+    "Durability",
     "Entry",
     "GraphState",
     "HistoryEntry",
@@ -155,16 +161,19 @@ __all__ = [
     "TokenSweep",
     "Turn",
     "Turned",
+    "Unconfirmed",
     "VersionStatus",
     "Watching",
     "WorkflowRun",
     "WorkflowVersion",
     "Zstd",
+    "as_durability",
     "as_policy",
     "build_report",
     "build_timeline",
     "check_compat",
     "codec",
+    "confirmed_fields",
     "connect",
     "create_call",
     "decode_entries",

@@ -26,6 +26,7 @@ class Keys:
         "runs_deleted",
         "schedules",
         "timers",
+        "unconfirmed",
         "watch",
         "workflows",
     )
@@ -48,6 +49,7 @@ class Keys:
         self.retention = f"{prefix}:retention"
         self.runs = f"{prefix}:runs"
         self.runs_deleted = f"{prefix}:runs:deleted"
+        self.unconfirmed = f"{prefix}:runs:unconfirmed"
         self.workflows = f"{prefix}:runs:workflows"
 
     def run(self, run_id: str) -> str:

@@ -89,7 +89,7 @@ class WorkflowRun(msgspec.Struct, frozen=True):
     """One durable execution of a workflow.
 
     ``generation`` counts the runs that had this id; ``previous_run_id`` is where the one before
-    goes on to be found.
+    goes on to be found. ``durability`` is what was asked for beyond the primary's memory.
     """
 
     id: str
@@ -107,6 +107,7 @@ class WorkflowRun(msgspec.Struct, frozen=True):
     wire: Any = None
     generation: int = 1
     previous_run_id: str | None = None
+    durability: str | None = None
 
 
 class StepState(msgspec.Struct, frozen=True):

@@ -6,14 +6,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from askel.durations import Duration, duration_ms
-from askel.errors import RunFailedError
+from askel.errors import RunFailedError, RunNotFoundError
 from askel.names import check_name, check_run_id
 from askel.state import (
+    TERMINAL,
+    Durability,
     IdSource,
     IfExists,
     RunStatus,
     SystemIds,
     WorkflowRun,
+    as_durability,
     as_policy,
     connect,
     fields_of,
@@ -108,6 +111,7 @@ class Client:
         id: str = "",
         queue: str = "",
         if_exists: IfExists | str = IfExists.REJECT,
+        durability: Durability | str | None = None,
     ) -> RunHandle:
         """Send ``run.start`` and return a handle on the run, which a daemon is about to create.
 
@@ -120,13 +124,17 @@ class Client:
             id: Of the command: it makes the run id where none is given, and is applied once.
             queue: Whose workers begin the run; those of the default queue without it.
             if_exists: What becomes of a run that has the id; see ``IfExists``.
+            durability: ``fsync`` or ``replicated(n)``: this returns when Redis has confirmed that
+                the command is kept so, and whoever awaits the run's end is told of it when that is.
 
         Raises:
+            NotConfirmedError: The run was started, and may yet be lost.
+            StoreUnsafeError: This server can never confirm that; nothing was sent.
             PayloadError, InvalidNameError, InvalidOptionError: Nothing was sent.
             StoreUnavailableError: Nothing was sent.
             UnknownOutcomeError: It may have been sent; call again with the same *run_id*.
         """
-        policy = as_policy(if_exists)
+        policy, level = as_policy(if_exists), as_durability(durability)
         command = RunStart(
             workflow=check_name(workflow, "workflow name"),
             input=self.codec.encode(input).decode(),
@@ -134,23 +142,43 @@ class Client:
             id=id,
             queue=queue,
             if_exists=policy.value,
+            durability=str(level) if level else "",
         )
-        await self.send(command, queue)
+        await self.send(command, queue, durability=level)
         return RunHandle(self, command.run)
 
-    async def send(self, command: Command, queue: str = "") -> str:
-        """Put any command on the stream; return its entry id.
+    async def send(
+        self,
+        command: Command,
+        queue: str = "",
+        *,
+        durability: Durability | str | None = None,
+    ) -> str:
+        """Put any command on the stream; return its entry id, when it is kept as *durability* says.
 
         Raises:
+            NotConfirmedError: It is on the stream, and may yet be lost.
             PayloadError, InvalidNameError, InvalidOptionError: Nothing was sent.
         """
-        return await self._queue.send(command, queue, codec=self.codec)
+        return await self._queue.send(command, queue, codec=self.codec, durability=durability)
 
-    async def signal(self, run_id: str, name: str, data: Any = None, *, id: str = "") -> None:
-        """Send a signal to a run; with an *id* it is recorded once however often it is sent."""
+    async def signal(
+        self,
+        run_id: str,
+        name: str,
+        data: Any = None,
+        *,
+        id: str = "",
+        durability: Durability | str | None = None,
+    ) -> None:
+        """Send a signal to a run; with an *id* it is recorded once however often it is sent.
+
+        *durability* is that of the command, see ``send``.
+        """
         text = self.codec.encode(data).decode()
         check_name(name, "signal name")
-        await self.send(RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id))
+        command = RunSignal(run_id=check_run_id(run_id), name=name, data=text, id=id)
+        await self.send(command, durability=durability)
 
     async def cancel(self, run_id: str, reason: str = "") -> None:
         """Ask for a run to be cancelled."""
@@ -170,14 +198,31 @@ class Client:
     ) -> WorkflowRun:
         """Return the run once it has ended, however it did.
 
+        The end of a run that was started with a durability is told when it is confirmed.
+
         Raises:
+            NotConfirmedError: It has ended, and its end may yet be lost. Wait for it again.
             RunNotFoundError: There is no such run.
             WaitTimeoutError: It has not ended in time. It goes on.
         """
         timeout_s = None if timeout is None else duration_ms(timeout) / 1_000
-        return await self._waiter.wait(
-            check_run_id(run_id), timeout_s=timeout_s, must_exist=must_exist
-        )
+        while True:
+            run = await self._waiter.wait(
+                check_run_id(run_id), timeout_s=timeout_s, must_exist=must_exist
+            )
+            run = await self._confirmed(run)
+            if run.status in TERMINAL:  # or else a failover has undone its end
+                return run
+
+    async def _confirmed(self, run: WorkflowRun) -> WorkflowRun:
+        """Return the run as it stands once that is confirmed, if it was to be."""
+        if not (level := as_durability(run.durability)):
+            return run
+        key, what = self.keys.run(run.id), f"the end of run {run.id!r}"
+        fields = fields_of(await self._queue.confirmer.read(level, what, "HGETALL", key))
+        if not fields:
+            raise RunNotFoundError(run.id)
+        return read_run(fields, self.codec)
 
     async def result(
         self,

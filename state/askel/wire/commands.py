@@ -16,6 +16,7 @@ from askel.errors import AskelError, InvalidNameError, InvalidOptionError, Paylo
 from askel.names import check_name, check_queue, check_run_id
 from askel.state.arguments import as_policy
 from askel.state.codec import MAX_INTEGER, PLAIN, Codec
+from askel.state.durability import as_durability
 from askel.state.ids import run_id_of_command
 
 #: The only wire version so far.
@@ -60,6 +61,7 @@ class _NewRun(_Command, frozen=True):
     workflow: str
     input: str = "null"
     run_id: str = ""
+    durability: str = ""
 
     @property
     def run(self) -> str:
@@ -325,6 +327,8 @@ def _check_names(command: Command, given: dict[str, str]) -> None:
             check_name(given[field], field)
     if queue := given.get("queue"):
         check_queue(queue)
+    if isinstance(command, _NewRun):
+        as_durability(command.durability)
 
 
 def _check_numbers(command: Command, given: dict[str, str]) -> None:

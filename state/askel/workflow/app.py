@@ -13,7 +13,7 @@ import msgspec
 from askel.durations import Duration, duration_ms
 from askel.errors import RegistrationError
 from askel.names import check_name
-from askel.state import RedisWorkflowService
+from askel.state import Durability, RedisWorkflowService, as_durability
 from askel.state.codec import PLAIN, Codec
 from askel.wire import RunStart
 from askel.workflow.context import StepContext
@@ -44,6 +44,7 @@ class WorkflowDefinition(msgspec.Struct, frozen=True):
     fn: Callable[..., Any]
     takes_input: bool
     input_type: Any
+    durability: Durability = Durability()
 
 
 class App:
@@ -118,16 +119,37 @@ class App:
     @overload
     def workflow(self, fn: F) -> F: ...
     @overload
-    def workflow(self, fn: None = None, *, name: str | None = None) -> Callable[[F], F]: ...
-    def workflow(self, fn: Any = None, *, name: str | None = None) -> Any:
+    def workflow(
+        self,
+        fn: None = None,
+        *,
+        name: str | None = None,
+        durability: Durability | str | None = None,
+    ) -> Callable[[F], F]: ...
+    def workflow(
+        self,
+        fn: Any = None,
+        *,
+        name: str | None = None,
+        durability: Durability | str | None = None,
+    ) -> Any:
         """Register a coroutine function of ``(run)`` or ``(run, input)`` as a workflow.
+
+        Args:
+            fn: The function, when used without parentheses.
+            name: The workflow's name; the function's name by default.
+            durability: Of its runs that are started without one: ``memory`` (the default),
+                ``fsync`` or ``replicated(n)``. Whoever awaits the end of a run, and ``start`` of
+                this app, is answered when Redis has confirmed that.
 
         Raises:
             RegistrationError: The name is taken, or it is no coroutine function.
+            InvalidOptionError: The durability is not known.
         """
+        level = as_durability(durability)
 
         def register(function: F) -> F:
-            definition = _workflow(function, name or _name_of(function))
+            definition = _workflow(function, name or _name_of(function), level)
             self._claim(definition.name)
             self.workflows[definition.name] = definition
             return function
@@ -155,6 +177,8 @@ class App:
         name: str | Callable[..., Any],
         input: Any = None,
         run_id: str | None = None,
+        *,
+        durability: Durability | str | None = None,
     ) -> str:
         """Start a run and return its id.
 
@@ -166,25 +190,32 @@ class App:
             name: The workflow's name, or its function.
             input: Its input.
             run_id: The id to give the run; a new one by default.
+            durability: ``fsync`` or ``replicated(n)`` confirms the start, or inline the end, before
+                this returns; by default what the workflow was registered with here.
 
         Raises:
+            NotConfirmedError: It was started, or inline it has ended, and that may yet be lost.
+            StoreUnsafeError: This server can never confirm that; nothing was sent.
             RegistrationError: Inline, and the workflow is not registered here.
             RunFailedError: Inline, and the run failed or was cancelled.
             RunExistsError: Inline, and *run_id* exists.
         """
         workflow = name if isinstance(name, str) else _name_of(name)
         app = self.for_compat() if service.compat else self
+        known = self.workflows.get(workflow)
+        level = as_durability(durability or (known.durability if known else None))
         if service.queue is None:
             from askel.workflow.inline import start_inline  # noqa: PLC0415 - it imports the app
 
-            return await start_inline(app, service, workflow, input, run_id)
+            return await start_inline(app, service, workflow, input, run_id, level)
         run_id = run_id or service.ids.run_id()
         command = RunStart(
             workflow=check_name(workflow, "workflow name"),
             input=app.codec.encode(input).decode(),
             run_id=run_id,
+            durability=str(level) if level else "",
         )
-        await service.queue.send(command, codec=app.codec)
+        await service.queue.send(command, codec=app.codec, durability=level)
         return run_id
 
     async def resume(self, service: RedisWorkflowService, run_id: str) -> str:
@@ -249,7 +280,9 @@ def _step(
     )
 
 
-def _workflow(function: Callable[..., Any], name: str) -> WorkflowDefinition:
+def _workflow(
+    function: Callable[..., Any], name: str, durability: Durability
+) -> WorkflowDefinition:
     check_name(name, "workflow name")
     if not inspect.iscoroutinefunction(function):
         msg = f"workflow {name!r} must be an 'async def' function"
@@ -265,6 +298,7 @@ def _workflow(function: Callable[..., Any], name: str) -> WorkflowDefinition:
         fn=function,
         takes_input=takes_input,
         input_type=hints.get(parameters[1].name, Any) if takes_input else Any,
+        durability=durability,
     )
 
 

@@ -23,10 +23,12 @@ from askel.names import check_run_id
 from askel.state import (
     Activated,
     Activations,
+    Durability,
     Refusal,
     RunStatus,
     Turn,
     Turned,
+    confirmed_fields,
     create_call,
     fields_of,
     read_run,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from askel.workflow.app import App
 
 LEASE_MS = 30_000
+MEMORY = Durability()
 _MAX_ROUNDS = 100
 _RELEASE_S = 1.0
 
@@ -63,10 +66,16 @@ class _Quiet:
 
 
 async def start_inline(
-    app: App, service: RedisWorkflowService, workflow: str, value: Any, run_id: str | None
+    app: App,
+    service: RedisWorkflowService,
+    workflow: str,
+    value: Any,
+    run_id: str | None,
+    durability: Durability = MEMORY,
 ) -> str:
     """Create a run and drive it to its end here; see ``App.start``."""
     _known(app, workflow)
+    await service.confirmer.check(durability)
     run_id = service.ids.run_id() if run_id is None else check_run_id(run_id)
     owner = service.ids.nonce()
     text = app.codec.encode(value)
@@ -79,7 +88,7 @@ async def start_inline(
         offset=service.clock_offset_ms,
         owner=owner,
         lease_ms=LEASE_MS,
-        fields=("inline", "true"),
+        fields=("inline", "true", *(("durability", str(durability)) if durability else ())),
     )
     answer, _ = await service.scripts.insist(name, keys, args, patience_s=service.resend_s)
     if answer[0] != b"OK":
@@ -209,6 +218,8 @@ async def _raise_unless_completed(app: App, service: RedisWorkflowService, run_i
     if not flat:
         raise RunNotFoundError(run_id)
     run = read_run(fields_of(flat), app.codec)
+    if run.durability:
+        run = read_run(await confirmed_fields(service, run_id), app.codec)
     if run.status is not RunStatus.COMPLETED:
         raise RunFailedError(run_id, run.status, run.error)
 

@@ -1,12 +1,12 @@
 -- start: create the run of a run.start entry and own it; after a crash, own it again.
 -- policy: what lets a run that exists give way to a new generation, see create_run.
 -- KEYS run ctl history lock stream events runs stem...
--- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy queue
+-- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy queue durability
 -- OK turn workflow status input history | LOST | GONE | EXISTS | CONFLICT | BUSY pttl | POISON
 --- include clock entry statuses index terminal owner deleted past unindex change succeed create activate
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local offset, run_id, workflow, input, body, policy = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12]
+local offset, run_id, workflow, input, body, policy, durability = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[14]
 
 local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was')
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'id')
@@ -39,6 +39,7 @@ if not r[1] or given_up then
   if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end
   -- The entry that makes the run is no older than the run.
   if anew then fields[#fields + 1] = 'since' fields[#fields + 1] = string.match(entry, '^%d+') end
+  if durability ~= '' then fields[#fields + 1] = 'durability' fields[#fields + 1] = durability end
   create(keys, run_id, workflow, input, at, fields, body .. more)
   redis.call('HSET', ctl, 'token', entry, 'start', entry, 'turn', 0)
   if ARGV[13] ~= '' then redis.call('HSET', ctl, 'queue', ARGV[13]) end

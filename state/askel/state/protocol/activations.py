@@ -21,6 +21,7 @@ class Activations(ProtocolCaller):
         body: str,
         *,
         policy: IfExists = IfExists.REJECT,
+        durability: str = "",
     ) -> Activated | Refusal:
         """Create the run that *entry* starts, as its owner; or own it again after a crash.
 
@@ -52,6 +53,7 @@ class Activations(ProtocolCaller):
                 body,
                 policy.value,
                 k.queue_of(entry.stream),
+                durability,
             ],
         )
         return _activated(answer, {"LOST", "GONE", "EXISTS", "CONFLICT", "POISON"})

@@ -125,6 +125,7 @@ class Recording(ProtocolCaller):
         body: str,
         *,
         policy: IfExists = IfExists.REJECT,
+        durability: str = "",
     ) -> Refusal | None:
         """Create the run that a ``run.create`` asks for.
 
@@ -140,6 +141,7 @@ class Recording(ProtocolCaller):
                 offset=self._offset,
                 entry=entry,
                 terms=Terms(policy=policy),
+                fields=("durability", durability) if durability else (),
             )
         )
         return done(answer, {"EXISTS", "CONFLICT", "GONE"})

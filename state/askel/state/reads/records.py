@@ -126,6 +126,7 @@ def _run_of(fields: dict[str, bytes], codec: Codec) -> WorkflowRun:
         wire=_plain(get("wire")),
         generation=int(get("generation") or 1),
         previous_run_id=_text(get("previous")),
+        durability=_text(get("durability")),
     )
 
 

@@ -140,7 +140,9 @@ class SyncRedisWorkflowService:
         self._here().thread.close()
 
     init = _blocking(RedisWorkflowService.init)
+    unconfirmed_since = _blocking(RedisWorkflowService.unconfirmed_since)
 
+    confirm_run = _blocking(RedisWorkflowService.confirm_run)
     create_run = _blocking(RedisWorkflowService.create_run)
     update_run_status = _blocking(RedisWorkflowService.update_run_status)
     delete_run = _blocking(RedisWorkflowService.delete_run)

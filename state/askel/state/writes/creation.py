@@ -14,6 +14,7 @@ from askel.errors import (
 from askel.names import check_name, check_run_id
 from askel.state.arguments import as_policy
 from askel.state.codec import PLAIN, Codec
+from askel.state.durability import Durability, as_durability
 from askel.state.ids import IdSource, run_id_of_command
 from askel.state.keys import Keys
 from askel.state.locks.run_lock import holder_for
@@ -22,6 +23,7 @@ from askel.state.pikku.reading import name_steps
 from askel.state.protocol.recording import Terms, create_call
 from askel.state.reads.history import started_body
 from askel.state.store.scripts import Scripts
+from askel.state.writes.confirmation import RunConfirmation, confirmed_fields
 from askel.state.writes.mirror import MirrorTeller
 
 _LONGEST_ID = 120
@@ -33,7 +35,7 @@ _WHY = {
 }
 
 
-class RunCreation:
+class RunCreation(RunConfirmation):
     """Creating runs, each in one atomic step."""
 
     keys: Keys
@@ -58,6 +60,7 @@ class RunCreation:
         deterministic: bool = False,
         planned_steps: Any = None,
         if_exists: IfExists | str = IfExists.REJECT,
+        durability: Durability | str | None = None,
     ) -> str:
         """Create a run in status ``running`` and return its id; one atomic step.
 
@@ -76,8 +79,12 @@ class RunCreation:
             deterministic: For readers.
             planned_steps: For readers. Never sealed.
             if_exists: What becomes of a run that has the id; see ``IfExists``.
+            durability: ``fsync`` or ``replicated(n)`` confirms the creation before this returns,
+                and marks the run, whose end then waits for confirmation, too.
 
         Raises:
+            NotConfirmedError: The run was created, and may yet be lost.
+            StoreUnsafeError: This server can never confirm that; nothing was sent.
             RunExistsError: The run exists and *if_exists* does not let it give way, or it was
                 created for another workflow or input.
             LockNotAcquiredError: The run that is to give way is locked by somebody else.
@@ -96,8 +103,13 @@ class RunCreation:
         }
         is_named = run_id is not None or idempotency_key is not None
         run_id = self._id_of_new(run_id, idempotency_key, policy)
-        await self._create(workflow_name, run_id, input, policy, facts, is_named=is_named)
+        level = as_durability(durability)
+        await self.confirmer.check(level)
+        fields = [*_fields(facts), *(("durability", str(level)) if level else ())]
+        await self._create(workflow_name, run_id, input, policy, fields, is_named=is_named)
         await self.mirror.tell("create_run", run_id, workflow_name, input, **facts)
+        if level:
+            await confirmed_fields(self, run_id, level)
         return run_id
 
     async def _create(
@@ -106,7 +118,7 @@ class RunCreation:
         run_id: str,
         input: Any,
         policy: IfExists,
-        facts: dict[str, Any],
+        fields: list[str | bytes],
         *,
         is_named: bool,
     ) -> None:
@@ -119,7 +131,7 @@ class RunCreation:
             started_body(workflow),
             offset=self.clock_offset_ms,
             terms=Terms(self.ids.suffix() if is_named else "", policy, holder_for(self, run_id)),
-            fields=_fields(facts),
+            fields=fields,
         )
         if self.compat and policy.replaces:
             await name_steps(self.scripts, self.keys, run_id, self.resend_s)

@@ -10,6 +10,14 @@ local function index_new(runs, run_id, workflow, status, created)
   redis.call('ZADD', runs .. ':workflows', 0, workflow)
 end
 
+-- What happened to a run of a higher durability is to be confirmed by replicas or the disk.
+-- A mark that is there is never set to the same time: who takes it off knows which one it is.
+local function to_confirm(runs, run_id, at)
+  local marks = runs .. ':unconfirmed'
+  local was = tonumber(redis.call('ZSCORE', marks, run_id) or '0')
+  redis.call('ZADD', marks, string.format('%.0f', math.max(tonumber(at), was + 1)), run_id)
+end
+
 local function index_move(runs, run_id, workflow, from, to, created, ended)
   local one, two = by_status(runs, from, workflow)
   redis.call('ZREM', one, run_id)

@@ -57,6 +57,8 @@ local function succeed(keys, stems, run_id, status, workflow, at)
   -- First what a server without memory refuses: this begins something.
   index_new(keys.runs, former, workflow, status, string.match(r[1] or '', '^%d+$') or at)
   redis.call('ZADD', keys.runs .. ':ended:' .. workflow, string.match(r[2] or '', '^%d+$') or at, former)
+  local mark = redis.call('ZSCORE', keys.runs .. ':unconfirmed', run_id)
+  if mark then redis.call('ZADD', keys.runs .. ':unconfirmed', mark, former) end
   unindex(keys.runs, run_id, workflow)
   keep_steps(stems, run_id, former)
   keep_control(stems[2], run_id, former, r[3])

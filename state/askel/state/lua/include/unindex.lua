@@ -19,7 +19,7 @@ local function unindex(runs, run_id, workflow)
     redis.call('ZREM', one, run_id)
     redis.call('ZREM', two, run_id)
   end
-  for _, key in ipairs({ runs, runs .. ':workflow:' .. workflow, runs .. ':ended:' .. workflow }) do
+  for _, key in ipairs({ runs, runs .. ':workflow:' .. workflow, runs .. ':ended:' .. workflow, runs .. ':unconfirmed' }) do
     redis.call('ZREM', key, run_id)
   end
   forget_usage(runs, run_id, workflow)
