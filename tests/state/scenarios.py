@@ -232,6 +232,14 @@ async def _(w):
     return lambda: w.turn(entry, 1, 2, results=[succeeded(nonce="stale", seen=2)])
 
 
+@answers("turn after a failover that lost history", "CONFLICT")
+async def _(w):
+    entry = await w.started()
+    await w.redis.rpush(w.keys.history("r"), "{}")
+    await w.redis.rpop(w.keys.history("r"))
+    return lambda: w.turn(entry, 0, 2, decisions=[begins()])
+
+
 @answers("turn", "BUSY")
 async def _(w):
     entry = await w.started()

@@ -29,6 +29,8 @@ if x[3] ~= turn then
   if x[4] == nonce then return answer('OK', x[3], redis.call('LLEN', history)) end
   return { 'CONFLICT' }
 end
+-- A failover took what the owner has seen: it must not go on from there.
+if redis.call('LLEN', history) < seen then return { 'CONFLICT' } end
 local holder = redis.call('GET', lock)
 if holder and holder ~= owner then return { 'BUSY', remaining(ctl, lock) } end
 local n_results = tonumber(ARGV[13])
