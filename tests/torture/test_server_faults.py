@@ -3,6 +3,7 @@
 import random
 import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import anyio
 import pytest
@@ -202,6 +203,16 @@ def test_a_compiler_that_fails_is_quoted(tmp_path, monkeypatch):
     monkeypatch.setattr(shims, "_compiler", lambda: str(cc))
     with pytest.raises(shims.ShimError, match="no such thing as stdio"):
         shims.compiled("sync")
+
+
+def test_a_folder_may_be_named_from_here(tmp_path, shimmed, monkeypatch):
+    """The server runs elsewhere, and finds the notes of the shims all the same."""
+    monkeypatch.chdir(tmp_path)
+    with TortureServer(Path("s")) as server:
+        server.move_clock(3_600)
+        assert server.clock_drift() > 3_000
+        server.cut_power()
+        assert (tmp_path / "s" / "synced").stat().st_size > 0
 
 
 def test_a_shim_is_compiled_once(shimmed):

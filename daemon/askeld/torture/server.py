@@ -49,7 +49,8 @@ class TortureServer:
         binary: ServerBinary | None = None,
         options: dict[str, str] | None = None,
     ) -> None:
-        self.directory = directory
+        # The server has another working directory, and must find the notes.
+        self.directory = directory = directory.absolute()
         self.fsync = fsync
         self.without = shims.unavailable()
         self.turn = anyio.Lock()
