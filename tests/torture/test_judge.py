@@ -9,7 +9,7 @@ import redis.asyncio
 from tests.helpers.daemon import Deployment
 from tests.helpers.history_checker import TERMINAL, leftovers
 from tests.helpers.waiting import wait_until
-from tests.torture.test_planted_violations import put
+from tests.torture.plants import put
 from tests.torture.transcripts import add, encoded, entry, history, legal
 
 from askel import RedisWorkflowService

@@ -91,8 +91,7 @@ RESULT = '{"value":7,"attempt":1,"pid":10}'
 OF_QUEUE = '{"value":8,"attempt":1,"pid":20}'
 
 
-def legal():
-    """Return the transitions of one run by name: a step here, one of a queue, a signal, a sleep."""
+def _begins():
     return {
         "group": [["XGROUP", "CREATE", key("commands"), "askeld", "0", "MKSTREAM"]],
         "sent": [
@@ -137,6 +136,11 @@ def legal():
             ),
             turn(2, BASE_ONE),
         ],
+    }
+
+
+def _is_told():
+    return {
         "signal sent": [add(5, type="run.signal", run_id="r", id="sig-1", name="n")],
         "signal read": [claim(5, "host-20-bbbb")],
         "signalled": [
@@ -166,6 +170,11 @@ def legal():
                 )
             ),
         ],
+    }
+
+
+def _ends():
+    return {
         "rests": [
             step("rest", status="scheduled", attemptCount="1", nonce="", stepId="r:rest:s"),
             ["ZADD", key("timers"), AT + 500, TIMER],
@@ -215,3 +224,8 @@ def legal():
             ["DEL", key("lock", "r")],
         ],
     }
+
+
+def legal():
+    """Return the transitions of one run by name: a step here, one of a queue, a signal, a sleep."""
+    return {**_begins(), **_is_told(), **_ends()}

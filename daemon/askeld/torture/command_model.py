@@ -18,6 +18,7 @@ _TARGETS = {
     b"run.fail": "failed",
 }
 _STARTS = (b"run.start", b"run.create")
+_DRIVES = (b"run.start", b"run.advance")
 
 
 class Entry:
@@ -95,11 +96,23 @@ class Streams:
             self.fates[entry.key].live -= 1
         return entry
 
-    def find(self, entry_id: bytes) -> Entry | None:
-        """Return the entry with this id, on whichever stream it is."""
+    def find_token(self, entry_id: bytes, run_id: bytes) -> Entry | None:
+        """Return the entry with this id that may drive *run_id*, on whichever stream it is.
+
+        Streams give out their ids each on its own: another entry may have the same.
+        """
         for entries in self.live.values():
-            if entry_id in entries:
-                return entries[entry_id]
+            entry = entries.get(entry_id)
+            if entry is not None and entry.kind in _DRIVES and entry.run_id in {b"", run_id}:
+                return entry
+        return None
+
+    def find_lease(self, entry_id: bytes, run_id: bytes, step: str) -> Entry | None:
+        """Return the command with this id to execute *step* of *run_id*."""
+        for entries in self.live.values():
+            entry = entries.get(entry_id)
+            if entry is not None and entry.run_id == run_id and entry.step == step:
+                return entry
         return None
 
     def armed_ops(self) -> set[str]:

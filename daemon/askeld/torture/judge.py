@@ -166,7 +166,8 @@ def _will_move(run: Run, world: World) -> bool:
     """Tell whether an entry drives *run*, or it waits for people."""
     if run.status in {"suspended", "stalled"} or not run.is_managed:
         return True
-    return world.streams.find(run.ctl.get(b"token", b"")) is not None
+    token = run.ctl.get(b"token", b"")
+    return world.streams.find_token(token, run.run_id) is not None
 
 
 def _add_end(verdict: Verdict, found: Verdict) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any, Protocol
 
@@ -33,23 +34,23 @@ effects: list[Listener] = []
 
 
 @app.step(retries=1_000, retry_delay="5ms")
-async def work(order: tuple[int, int, int], ctx: StepContext) -> int:
-    """Take some milliseconds, fail some times, return the value."""
+async def work(order: tuple[int, int, int], ctx: StepContext) -> dict[str, int]:
+    """Take some milliseconds, fail some times, return the value and who computed it."""
     _told(ctx)
     milliseconds, fails, value = order
     await anyio.sleep(milliseconds / 1_000)
     if ctx.attempt <= fails:
         raise ConnectionError(f"attempt {ctx.attempt}")
-    return value
+    return _witnessed(value, ctx)
 
 
 @app.step(retries=1_000, retry_delay="0ms")
-def work_in_thread(order: tuple[int, int, int], ctx: StepContext) -> int:
-    """Take no time, fail some times, return the value."""
+def work_in_thread(order: tuple[int, int, int], ctx: StepContext) -> dict[str, int]:
+    """Take no time, fail some times, return the value and who computed it."""
     _told(ctx)
     if ctx.attempt <= order[1]:
         raise ConnectionError(f"attempt {ctx.attempt}")
-    return order[2]
+    return _witnessed(order[2], ctx)
 
 
 @app.workflow
@@ -60,10 +61,16 @@ async def program(run: Run, instructions: list[Instruction]) -> int:
         if kind == "sleep":
             await run.sleep(f"sleep {number}", f"{given[0]}ms")
         elif kind == "gather":
-            total += sum(await run.gather(*(_step(run, number, *part) for part in given)))
+            results = await run.gather(*(_step(run, number, *part) for part in given))
+            total += sum(result["value"] for result in results)
         else:
-            total += await _step(run, number, kind, *given)
+            total += (await _step(run, number, kind, *given))["value"]
     return total
+
+
+def _witnessed(value: int, ctx: StepContext) -> dict[str, int]:
+    """Say by which attempt, in which process: the judge compares it with who began the attempt."""
+    return {"value": value, "attempt": ctx.attempt, "pid": os.getpid()}
 
 
 def _told(ctx: StepContext) -> None:

@@ -71,7 +71,7 @@ def _check_run(world: World, run: Run) -> None:
     report, token = world.report, run.ctl.get(b"token")
     if token is not None:
         run.waits = False
-        if world.streams.find(token) is None:
+        if world.streams.find_token(token, run.run_id) is None:
             report(Invariant.TOKEN, "token_gone", run, f"its token {_text(token)} is on no stream")
     elif b"owner" in run.ctl:
         report(Invariant.TOKEN, "no_token", run, "it has an owner and no token")
@@ -126,7 +126,7 @@ def _begun(world: World, changes: Changes, run: Run, event: Event) -> None:
     step.ran_nonce = step.nonce
     lease = None
     if event.seen is None:
-        lease = world.streams.find(step.has.get(b"lease", b""))
+        lease = world.streams.find_lease(step.has.get(b"lease", b""), run.run_id, step.name)
     step.holder = run.ctl.get(b"owner", b"") if lease is None else lease.consumer
     if lease is not None:
         _not_locked(world, changes, run, f"attempt {event.attempt} of {step.name!r}")
@@ -163,7 +163,7 @@ def _settle_entries(world: World, changes: Changes) -> None:
 
 def note_start(world: World, run: Run) -> None:
     """Note that the entry which made *run* was applied: it stays on, as its token."""
-    made_by = world.streams.find(run.ctl.get(b"start", b""))
+    made_by = world.streams.find_token(run.ctl.get(b"start", b""), run.run_id)
     if made_by is not None:
         world.streams.applied(made_by, world.report, run)
 
