@@ -17,6 +17,7 @@ from askel.state import (
     StoreTrouble,
     denied_commands,
     lost_unread,
+    read_counts_of,
     trouble_of,
     why_unsafe,
 )
@@ -53,6 +54,7 @@ class StoreCheck:
         self._scripts = Scripts(connection, config.compat)
         self._log = log
         self._lost: dict[str, int] = {}
+        self._counts_of = ""
 
     async def inspect(self) -> ServerFacts:
         """Check the server and the meta key, which is made where it is missing.
@@ -122,9 +124,12 @@ class StoreCheck:
         """
         unsafe = "" if self._config.allow_unsafe else await why_unsafe(self._connection)
         is_lost = False
+        counts_of = await read_counts_of(self._connection)
+        if counts_of != self._counts_of:
+            self._lost, self._counts_of = {}, counts_of
         for stream in streams:
             lost = await lost_unread(self._connection, stream)
-            if lost > self._lost.get(stream, 0):
+            if lost > self._lost.get(stream, lost if counts_of else 0):
                 is_lost = True
                 self._log.error(
                     "commands_trimmed",

@@ -82,7 +82,13 @@ from askel.state.store.connecting import connect
 from askel.state.store.connection import Connection, MultiplexedConnection
 from askel.state.store.permissions import denied_commands
 from askel.state.store.scripts import Script, Scripts, load_scripts
-from askel.state.store.server import ServerFacts, lost_unread, probe_store, why_unsafe
+from askel.state.store.server import (
+    ServerFacts,
+    lost_unread,
+    probe_store,
+    read_counts_of,
+    why_unsafe,
+)
 from askel.state.store.settings import ConnectionSettings
 from askel.state.store.trouble import PASSING, StoreTrouble, is_passing, trouble_of
 from askel.state.sync.sync_service import SyncRedisWorkflowService
@@ -188,6 +194,7 @@ __all__ = [
     "owner_process",
     "probe_store",
     "quoted",
+    "read_counts_of",
     "read_facts",
     "read_run",
     "read_secret",

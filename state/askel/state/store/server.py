@@ -85,6 +85,17 @@ async def why_unsafe(connection: Connection) -> str:
     return "" if policy == "noeviction" else _evicts(policy)
 
 
+async def read_counts_of(connection: Connection) -> str:
+    """Return the start of the server since which it may miscount what groups read; empty if never.
+
+    One that loads a rewritten append-only file loads what was added since the rewriting, and not
+    that it was read: what `lost_unread` returns is then too much, always by as much.
+    """
+    facts = await _info(connection, "server", "persistence")
+    is_right = facts.get("aof_enabled") == "0" or facts.get("rdb_last_load_keys_loaded") == "0"
+    return "" if is_right else facts.get("run_id", "unknown")
+
+
 async def lost_unread(connection: Connection, stream: str) -> int:
     """Return how many entries of *stream* at least were deleted before the group had read them.
 
