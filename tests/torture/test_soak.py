@@ -19,7 +19,7 @@ QUICK = {**SETTINGS, "retention_ms": 500, "vitals_ms": 500}
 def soak(tmp_path, **given):
     given = {"seconds": 36.0, "warm_up_s": 12.0, "every_s": 3.0, "keep_s": 2.0, **given}
     return SoakConfig(
-        directory=tmp_path, rate=60.0, sample_s=0.5, compact_s=7.0, settings=QUICK, **given
+        directory=tmp_path, rate=40.0, sample_s=0.5, compact_s=7.0, settings=QUICK, **given
     )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from askeld.torture import programs
 
-#: What each call of a handler leaves behind: so many bytes, and one descriptor and task in so many.
-_BYTES = 64_000
-_EVERY = 8
+#: So many bytes stay of each call of a handler, beside a descriptor and a task.
+_BYTES = 128_000
 
 
 def plant() -> None:
@@ -27,9 +26,9 @@ class Leak:
         self._kept: list[Any] = []
 
     def write(self, event: str, **facts: Any) -> None:
-        """Keep memory, and now and then a descriptor and a task."""
+        """Keep memory, a descriptor and a task."""
         self._kept.append((event, facts, os.urandom(_BYTES)))
-        if len(self._kept) % _EVERY == 0:
+        with suppress(OSError):  # there are no more to be had
             self._kept.append(os.open(os.devnull, os.O_RDONLY))
-            with suppress(RuntimeError):  # a handler in a thread has no loop
-                self._kept.append(asyncio.get_running_loop().create_task(asyncio.Event().wait()))
+        with suppress(RuntimeError):  # a handler in a thread has no loop
+            self._kept.append(asyncio.get_running_loop().create_task(asyncio.Event().wait()))

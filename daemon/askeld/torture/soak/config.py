@@ -15,8 +15,10 @@ from askeld.torture.config import TortureConfig
 FAULTS = ("kill9", "sigstop", "proxy", "redis-kill", "evict", "disconnect")
 #: Those that `askeld.torture.runner` brings.
 OF_TORTURE = tuple(name for name in FAULTS if name != "disconnect")
-#: How many commands the load sends for each run: some are started twice, signalled, suspended.
-COMMANDS_PER_RUN = 4 / 3 + 11 / 24
+#: How many commands the load sends for a run: some are started twice, signalled, suspended and
+#: resumed. One in twenty is driven by commands: to create it, for each step, to complete it.
+_COMMANDS_OF_RUN = 4 / 3 + 11 / 24 + 1 / 16
+_DRIVEN = 1 / 20
 #: What torture sets otherwise.
 _OTHERS = ("linger_ms", "max_deliveries", "block_ms")
 #: The product's own settings, with the faster of its two sets of leases.
@@ -24,6 +26,7 @@ SETTINGS: dict[str, Any] = {
     **{name: getattr(WorkerConfig(), name) for name in _OTHERS},
     **PROFILES["fast"],
     "vitals_ms": 5_000,
+    "threads": 8,  # so that the pool is full when the judgement begins
 }
 
 
@@ -65,8 +68,9 @@ class SoakConfig(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def torture(self) -> TortureConfig:
         """The same, as the runner of torture takes it."""
+        commands = (1 - _DRIVEN) * _COMMANDS_OF_RUN + _DRIVEN * (2 + self.steps)
         return TortureConfig(
-            runs=round(self.rate * self.seconds / COMMANDS_PER_RUN),
+            runs=round(self.rate * self.seconds / commands),
             steps=self.steps,
             workers=self.workers,
             seconds=self.seconds,

@@ -19,11 +19,10 @@ from askeld.torture.soak.trend import Limit, Point, Trend, trend
 OF_WORKER: dict[str, tuple[str, Limit]] = {
     "resident memory": ("MB", Limit(8.0, 0.08)),
     "descriptors": ("", Limit(4.0)),
-    "threads": ("", Limit(6.0)),
+    "threads": ("", Limit(8.0)),
     "tasks": ("", Limit(60.0, 0.3)),
 }
-#: Series of Redis, likewise. Memory is told without the list of runs that were deleted, which is
-#: kept for an hour and so grows for an hour.
+#: Series of Redis, likewise.
 OF_REDIS: dict[str, tuple[str, Limit]] = {
     "memory": ("MB", Limit(4.0, 0.15)),
     "resident memory": ("MB", Limit(16.0, 0.25)),
@@ -41,7 +40,6 @@ _OF_KIND = ("", Limit(100.0, 0.15))
 _OF_STREAM = ("", Limit(200.0, 0.5))
 #: Trimmed to about 10,000 entries: growing is what goes beyond.
 _OF_EVENTS = ("", Limit(11_000.0))
-_BY_DESIGN = ("", Limit(float("inf")))
 
 _MB = 1_000_000
 _GROUP = "askeld"
@@ -134,13 +132,11 @@ class Sampler:
     async def _look_at_redis(self, at: float) -> None:
         client, prefix = self._client, self._prefix
         facts = await client.info("memory", "clients")
-        deleted = f"{prefix}:runs:deleted"
-        aside = (await client.memory_usage(deleted) or 0) / _MB
         now = (await client.time())[0]
         due = await client.zrange(f"{prefix}:timers", 0, 0, withscores=True)
         found = {
-            "memory": facts["used_memory"] / _MB - aside,
-            "resident memory": facts["used_memory_rss"] / _MB - aside,
+            "memory": facts["used_memory"] / _MB,
+            "resident memory": facts["used_memory_rss"] / _MB,
             "connections": facts["connected_clients"],
             "cached scripts": facts["number_of_cached_scripts"],
             "dead letters": await client.xlen(f"{prefix}:dead"),
@@ -150,8 +146,6 @@ class Sampler:
         }
         for what, value in found.items():
             self._add(f"redis: {what}", OF_REDIS[what], at, value)
-        remembered = await client.zcard(deleted)
-        self._add("redis: deleted runs remembered (for an hour)", _BY_DESIGN, at, remembered)
 
     async def _new_errors(self, at: float) -> float:
         """Return how many errors a minute Redis has answered with since the last sample."""
