@@ -4,7 +4,7 @@ import pytest
 from tests.helpers.state import snapshot
 from tests.state.world import World
 
-from askel.state import Activated, Recording, Refusal, connect
+from askel.state import GROUP, Activated, Recording, Refusal, connect
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 WORDS = ("type", "run.start", "workflow", "w", "run_id", "r", "tries", "2")
@@ -47,3 +47,21 @@ async def test_the_owner_goes_on_and_the_start_is_not_sent_twice(w):
     assert w.heard == "GONE"
     assert await w.acked(again)
     assert w.keys.dead not in await snapshot(w.redis, w.keys.prefix)
+
+
+async def test_an_entry_of_another_stream_with_the_id_of_the_token_is_no_token(w):
+    """Each stream gives out its ids by itself: two entries of one millisecond may have the same."""
+    token = await w.started()
+    stream, words = w.keys.commands("q"), ("type", "step.execute", "run_id", "r", "step_name", "s")
+    await w.redis.xgroup_create(stream, GROUP, "0", mkstream=True)
+    await w.redis.execute_command("XADD", stream, token.id, *words)
+    twin = await w.deliver(queue="q")
+    assert twin.id == token.id
+
+    assert await w.caller(Recording).put_back(twin, words, run_id="r")
+
+    again = await w.deliver(queue="q")
+    assert again.fields == tuple(word.encode() for word in words)
+    assert (await w.redis.hget(w.keys.ctl("r"), "token")).decode() == token.id
+    assert not isinstance(await w.turn(token, end="completed", json=b"1"), Refusal)
+    assert await w.acked(token)

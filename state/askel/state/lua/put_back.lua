@@ -7,7 +7,12 @@
 -- OK | GONE
 --- include clock terminal owner
 local group, entry, offset, due, member, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local is_token = redis.call('HGET', KEYS[3], 'token') == entry
+-- Streams give out their ids each on its own: what drives no run is no token, whatever its id.
+local drives = false
+for k = 7, #ARGV, 2 do
+  drives = drives or (ARGV[k] == 'type' and (ARGV[k + 1] == 'run.start' or ARGV[k + 1] == 'run.advance'))
+end
+local is_token = drives and redis.call('HGET', KEYS[3], 'token') == entry
 if drop(KEYS[1], group, entry) == 0 then return { 'GONE' } end
 if due ~= '' then
   local at = string.sub(due, 1, 1) == '+' and clock(offset) + string.sub(due, 2) or due
