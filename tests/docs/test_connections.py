@@ -16,6 +16,7 @@ from tests.helpers.workers import ROOT
 import askel
 from askel import InvalidOptionError
 from askel.state.store.addresses import OwnOptions, read_connection
+from askel.state.store.sentinel_addresses import OPTIONS
 from askeld.embedded import EmbeddedServer
 
 PAGE = Page(ROOT / "docs" / "connections.md")
@@ -56,13 +57,22 @@ def test_program_prints_what_its_comments_say(number):
 def test_options_of_the_table_exist():
     table = re.findall(r"^\| (`[^|]+) \|", PAGE.prose, re.MULTILINE)
     names = {name for row in table for name in re.findall(r"`([a-z_]+)`", row)}
-    known = {*inspect.signature(redis.asyncio.Redis).parameters, *OwnOptions.__struct_fields__}
+    known = {
+        *inspect.signature(redis.asyncio.Redis).parameters,
+        *OwnOptions.__struct_fields__,
+        *OPTIONS,
+    }
     assert len(names) > 10
     assert names <= known
 
 
 @pytest.mark.parametrize(
-    "form", ["redis://user:password@host:6379/0", "unix:///run/redis.sock?db=1"]
+    "form",
+    [
+        "redis://user:password@host:6379/0",
+        "unix:///run/redis.sock?db=1",
+        "redis+sentinel://user:password@h1:26379,h2:26379/mymaster/0",
+    ],
 )
 def test_addresses_of_the_page_are_understood(form):
     assert form in PAGE.text

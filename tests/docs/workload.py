@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -10,7 +11,8 @@ import redis.asyncio
 from tests.helpers.daemon import Deployment
 from tests.helpers.waiting import wait_until
 
-from askel import App, RedisWorkflowService, Run, StepContext
+from askel import App, NotConfirmedError, RedisWorkflowService, Run, StepContext
+from askel.state import Confirmer, connect
 
 KINDS = {
     b"hash": "hash",
@@ -87,6 +89,10 @@ async def do_everything(client: redis.asyncio.Redis, url: str, prefix: str) -> F
     watch = Watch(client, prefix)
     async with RedisWorkflowService(url, key_prefix=prefix, compat="pikku") as service:
         await _embed(service, watch)
+        service.confirmer = Confirmer(lambda: connect(url), service.keys, confirm_s=0.01)
+        with suppress(NotConfirmedError):
+            await service.create_run("careful", run_id="careful", durability="replicated(9)")
+        await watch.look()
         await make_app(anyio.Event()).start(service, "short", run_id="inline")
         await watch.look()
         await _serve(Deployment(client, url, prefix), watch)

@@ -11,7 +11,7 @@ from askel.durations import Duration, duration_ms
 from askel.errors import InvalidOptionError
 from askel.names import check_run_id
 from askel.state.codec import PLAIN, Codec
-from askel.state.durability import CONFIRM_S, Confirmer
+from askel.state.durability import Confirmer
 from askel.state.ids import IdSource, SystemIds
 from askel.state.keys import Keys
 from askel.state.locks.run_lock import DEFAULT_TTL_MS, DEFAULT_WAIT_S, RunLock, hold_run_lock
@@ -100,9 +100,7 @@ class RedisWorkflowService(
         self.codec = codec.for_compat() if self.compat else codec
         self.mirror = MirrorTeller(mirror)
         self.scripts = Scripts(self.connection, self.compat)
-        self.confirmer = Confirmer(
-            lambda: connect(connection, timeout_s=CONFIRM_S + 5.0), self.keys
-        )
+        self.confirmer = Confirmer(lambda: connect(connection), self.keys)
         self.clock_offset_ms = clock_offset_ms
         self._allow_unsafe = allow_unsafe
         self.resend_s = resend_s

@@ -51,8 +51,9 @@ class RunConfirmation:
 
         A run without a higher durability never waits.
         """
-        mark = await self.scripts.fetch(
-            "ZSCORE", self.keys.unconfirmed, check_run_id(run_id), patience_s=self.resend_s
+        # Not ZSCORE: those who may only look are allowed this one.
+        (mark,) = await self.scripts.fetch(
+            "ZMSCORE", self.keys.unconfirmed, check_run_id(run_id), patience_s=self.resend_s
         )
         return None if mark is None else from_ms(int(float(mark)))
 

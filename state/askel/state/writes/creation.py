@@ -79,17 +79,15 @@ class RunCreation(RunConfirmation):
             deterministic: For readers.
             planned_steps: For readers. Never sealed.
             if_exists: What becomes of a run that has the id; see ``IfExists``.
-            durability: ``fsync`` or ``replicated(n)`` confirms the creation before this returns,
-                and marks the run, whose end then waits for confirmation, too.
+            durability: ``fsync`` or ``replicated(n)``: confirmed before this returns, as its end.
 
         Raises:
             NotConfirmedError: The run was created, and may yet be lost.
-            StoreUnsafeError: This server can never confirm that; nothing was sent.
             RunExistsError: The run exists and *if_exists* does not let it give way, or it was
                 created for another workflow or input.
             LockNotAcquiredError: The run that is to give way is locked by somebody else.
             LockLostError: It is to give way under its lock, which is lost.
-            InvalidNameError, InvalidOptionError, PayloadError: Nothing was sent.
+            StoreUnsafeError, InvalidNameError, InvalidOptionError, PayloadError: Nothing was sent.
         """
         policy = as_policy(if_exists)
         if idempotency_key is not None and policy is IfExists.REJECT:
@@ -104,9 +102,7 @@ class RunCreation(RunConfirmation):
         is_named = run_id is not None or idempotency_key is not None
         run_id = self._id_of_new(run_id, idempotency_key, policy)
         level = as_durability(durability)
-        await self.confirmer.check(level)
-        fields = [*_fields(facts), *(("durability", str(level)) if level else ())]
-        await self._create(workflow_name, run_id, input, policy, fields, is_named=is_named)
+        await self._create(workflow_name, run_id, input, policy, facts, level, is_named=is_named)
         await self.mirror.tell("create_run", run_id, workflow_name, input, **facts)
         if level:
             await confirmed_fields(self, run_id, level)
@@ -118,10 +114,12 @@ class RunCreation(RunConfirmation):
         run_id: str,
         input: Any,
         policy: IfExists,
-        fields: list[str | bytes],
+        facts: dict[str, Any],
+        level: Durability,
         *,
         is_named: bool,
     ) -> None:
+        await self.confirmer.check(level)
         payload = self.codec.encode(input)
         call = create_call(
             self.keys,
@@ -131,7 +129,7 @@ class RunCreation(RunConfirmation):
             started_body(workflow),
             offset=self.clock_offset_ms,
             terms=Terms(self.ids.suffix() if is_named else "", policy, holder_for(self, run_id)),
-            fields=fields,
+            fields=_fields(facts, level),
         )
         if self.compat and policy.replaces:
             await name_steps(self.scripts, self.keys, run_id, self.resend_s)
@@ -173,9 +171,9 @@ class RunCreation(RunConfirmation):
         return bool(stored[0].decode() == workflow and self.codec.is_same(stored[1], payload))
 
 
-def _fields(facts: dict[str, Any]) -> list[str | bytes]:
+def _fields(facts: dict[str, Any], level: Durability) -> list[str | bytes]:
     """Return the further fields of the run's hash, as the Node service reads them."""
-    fields: list[str | bytes] = []
+    fields: list[str | bytes] = ["durability", str(level)] if level else []
     if facts["inline"]:
         fields += ["inline", "true"]
     if facts["graph_hash"]:
