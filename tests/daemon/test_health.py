@@ -194,6 +194,7 @@ async def test_a_frozen_loop_turns_health_red_and_starves_the_watchdog(
     monkeypatch.setattr("askeld.nudges._BLOCK_MS", 50)
     thawed = threading.Event()
     monkeypatch.setattr("askeld.store_watch._EVERY_S", 0.05)
+    monkeypatch.setattr("askeld.confirming.IDLE_S", 0.05)
     settings = {"watchdog_ms": WATCHDOG_MS, "block_ms": 50, "retention_ms": 50, "lease_ms": 200}
     async with deployment.worker(app, **settings) as worker:
         health = worker.worker.health

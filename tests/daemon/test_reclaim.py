@@ -24,7 +24,12 @@ async def group(deployment):
     return deployment.stream()
 
 
-async def left_by_the_dead(deployment, count, **fields):
+#: Longer than any delay of a busy machine: that is no jump of the server's clock.
+LONG_LEASES = {"lease_ms": 20_000, "claim_idle_ms": 30_000}
+SILENT_MS = 60_000
+
+
+async def left_by_the_dead(deployment, count, silent_ms=0, **fields):
     """Send *count* commands, all of them pending for consumers that are no more."""
     words = {"type": "run.signal", "run_id": "d", "name": "n", "id": "the same", **fields}
     for first in range(0, count, BATCH):
@@ -33,9 +38,15 @@ async def left_by_the_dead(deployment, count, **fields):
         for _ in range(size):
             pipeline.xadd(deployment.stream(), words)
         await pipeline.execute()
-        await deployment.client.xreadgroup(
-            "askeld", f"dead-{first}", {deployment.stream(): ">"}, count=size
+        dead = f"dead-{first}"
+        reply = await deployment.client.xreadgroup(
+            "askeld", dead, {deployment.stream(): ">"}, count=size
         )
+        if silent_ms:
+            names = [entry for entry, _ in reply[0][1]]
+            await deployment.client.xclaim(
+                deployment.stream(), "askeld", dead, 0, names, idle=silent_ms, justid=True
+            )
 
 
 async def a_run(deployment):
@@ -82,13 +93,10 @@ async def swept_by_workers(deployment, count, workers, timeout, **settings):
         monitor = stack.enter_context(Monitor(deployment.url, *patterns))
         running = [
             await stack.enter_async_context(
-                deployment.worker(
-                    app, lease_ms=2_000, claim_idle_ms=3_000, sweep_ms=EVERY_MS,
-                    **settings,
-                )
+                deployment.worker(app, **LONG_LEASES, sweep_ms=EVERY_MS, **settings)
             )
             for _ in range(workers)
-        ]  # fmt: skip
+        ]
         await deployment.quiet(timeout=timeout)
     return Sweeps(monitor, deployment), [
         len(worker.logged("entry_reclaimed")) for worker in running
@@ -100,7 +108,7 @@ async def swept_by_workers(deployment, count, workers, timeout, **settings):
 async def test_hundred_thousand_entries_of_dead_consumers_are_reclaimed(deployment, group):
     """M5: all of them, by eight workers of which one sweeps at a time, 200 entries a call."""
     await a_run(deployment)
-    await left_by_the_dead(deployment, 100_000)
+    await left_by_the_dead(deployment, 100_000, SILENT_MS)
 
     sweeps, reclaimed = await swept_by_workers(deployment, 100_000, 8, 300)
 
@@ -113,7 +121,7 @@ async def test_hundred_thousand_entries_of_dead_consumers_are_reclaimed(deployme
 async def test_entries_of_dead_consumers_are_shared_by_the_workers(deployment, group):
     """The same on every server, with little room in each worker."""
     await a_run(deployment)
-    await left_by_the_dead(deployment, 3_000)
+    await left_by_the_dead(deployment, 3_000, SILENT_MS)
 
     sweeps, reclaimed = await swept_by_workers(deployment, 3_000, 3, 60, concurrency=50)
 
@@ -126,13 +134,13 @@ async def test_entries_of_dead_consumers_are_shared_by_the_workers(deployment, g
 async def test_who_has_room_sweeps_alone_and_once_an_interval(deployment, group):
     """Nothing is claimed by two in one turn, and a list that was swept is left alone."""
     await a_run(deployment)
-    await left_by_the_dead(deployment, 1_000)
+    await left_by_the_dead(deployment, 1_000, SILENT_MS)
     async with AsyncExitStack() as stack:
         monitor = stack.enter_context(
             Monitor(deployment.url, b'"XAUTOCLAIM"', f'"{deployment.prefix}:sweep"'.encode())
         )
         for _ in range(4):
-            settings = {"concurrency": 2_000, "sweep_ms": EVERY_MS}
+            settings = {"concurrency": 2_000, "sweep_ms": EVERY_MS, **LONG_LEASES}
             await stack.enter_async_context(deployment.worker(app, **settings))
         await deployment.quiet()
         swept = len(Sweeps(monitor, deployment).calls)

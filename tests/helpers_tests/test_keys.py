@@ -70,7 +70,10 @@ def checked(server):
         "meta",
         "commands",
         "commands:warehouse",
+        "sweep",
+        "sweep:warehouse",
         "timers",
+        "watch",
         "dead",
         "events",
         "reply:x",
@@ -82,7 +85,7 @@ def test_documented_keys_pass(checked, name):
 
 
 def test_the_examples_above_cover_every_pattern():
-    assert len(KEY_PATTERNS) == 20
+    assert len(KEY_PATTERNS) == 22
 
 
 def test_wrong_keys_are_named(checked):
