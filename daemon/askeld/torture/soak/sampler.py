@@ -22,13 +22,15 @@ OF_WORKER: dict[str, tuple[str, Limit]] = {
     "threads": ("", Limit(8.0)),
     "tasks": ("", Limit(60.0, 0.3)),
 }
-#: Series of Redis, likewise.
+#: Series of Redis, likewise. How many runs are kept depends on the load, which comes in waves where
+#: the machine has other things to do: that none is kept for too long is told by the oldest.
 OF_REDIS: dict[str, tuple[str, Limit]] = {
-    "memory": ("MB", Limit(4.0, 0.15)),
-    "resident memory": ("MB", Limit(16.0, 0.25)),
+    "memory": ("MB", Limit(8.0, 0.4)),
+    "resident memory": ("MB", Limit(24.0, 0.5)),
     "connections": ("", Limit(4.0, 0.1)),
     "cached scripts": ("", Limit(2.0)),
-    "keys": ("", Limit(200.0, 0.15)),
+    "keys of no run": ("", Limit(50.0, 0.15)),
+    "oldest ended run": ("s", Limit(10.0, 0.3)),
     "dead letters": ("", Limit(100.0, 0.5)),
     "pending": ("", Limit(100.0, 0.5)),
     "oldest pending": ("s", Limit(5.0, 0.5)),
@@ -36,7 +38,10 @@ OF_REDIS: dict[str, tuple[str, Limit]] = {
     "timer lateness": ("s", Limit(0.5)),
     "errors": ("a minute", Limit(30.0, 0.5)),
 }
-_OF_KIND = ("", Limit(100.0, 0.15))
+_OF_KIND = ("", Limit(50.0, 0.15))
+#: Keys of these kinds belong to runs; they are told by how many there are for each run.
+_OF_RUNS = frozenset({"run", "ctl", "history", "steps", "step", "run-state"})
+_A_RUN = ("a run", Limit(0.1, 0.1))
 _OF_STREAM = ("", Limit(200.0, 0.5))
 #: Trimmed to about 10,000 entries: growing is what goes beyond.
 _OF_EVENTS = ("", Limit(11_000.0))
@@ -165,15 +170,32 @@ class Sampler:
         kinds: Counter[str] = Counter()
         async for key in client.scan_iter(f"{prefix}*", count=_SCANNED_AT_ONCE):
             kinds[key.decode()[len(prefix) :].partition(":")[0]] += 1
+        runs = max(kinds["run"], 1)
+        for kind in _OF_RUNS & kinds.keys():
+            self._add(f"keys: {kind}", _A_RUN, at, kinds.pop(kind) / runs)
         for kind in kinds:
             # A kind that comes late was there before, none times.
             none = [(then, 0.0) for then in self._counted_at]
             self._series.setdefault(f"keys: {kind}", (*_OF_KIND, none))
-        for name in [name for name in self._series if name.startswith("keys: ")]:
-            self._add(name, _OF_KIND, at, kinds[name[len("keys: ") :]])
+        others = [name.partition("keys: ")[2] for name in self._series if name.startswith("keys: ")]
+        for kind in others:
+            if kind not in _OF_RUNS:
+                self._add(f"keys: {kind}", _OF_KIND, at, kinds[kind])
         self._counted_at.append(at)
-        self._add("redis: keys", OF_REDIS["keys"], at, kinds.total())
+        self._add("redis: keys of no run", OF_REDIS["keys of no run"], at, kinds.total())
+        await self._look_at_oldest(at)
         await self._look_at_streams(at)
+
+    async def _look_at_oldest(self, at: float) -> None:
+        """Tell how long ago the run ended that has been kept the longest."""
+        client, index = self._client, f"{self._prefix}:runs"
+        oldest = []
+        for workflow in await client.zrange(f"{index}:workflows", 0, -1):
+            ended = f"{index}:ended:{workflow.decode()}"
+            oldest += [at_ms for _, at_ms in await client.zrange(ended, 0, 0, withscores=True)]
+        now = (await client.time())[0]
+        since = max(now - min(oldest) / 1_000, 0.0) if oldest else 0.0
+        self._add("redis: oldest ended run", OF_REDIS["oldest ended run"], at, since)
 
     async def _look_at_streams(self, at: float) -> None:
         client = self._client
