@@ -64,8 +64,7 @@ class RedisWorkflowService(
         Args:
             connection: A URL, a mapping of redis-py options, or a ``redis.asyncio`` client, whose
                 settings are copied and which is never closed.
-            queue: A ``StreamQueue`` puts commands on streams for daemons; None is inline mode:
-                workflows run in the calling process.
+            queue: A ``StreamQueue`` sends commands to daemons; None: workflows run in this process.
             key_prefix: Before every key; no prefix sees another's data.
             compat: ``"pikku"`` shares the prefix with services of the npm package ``@pikku/redis``:
                 what they read is written, too, and what they wrote is read.

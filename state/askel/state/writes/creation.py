@@ -68,16 +68,13 @@ class RunCreation(RunConfirmation):
         with ``App.start`` or a ``run.start`` command.
 
         Args:
-            workflow_name: The workflow.
-            input: Its input.
+            workflow_name, input: The workflow, and its input.
             run_id: The id to give it; a new one by default.
             idempotency_key: Makes the id from this text instead: called again with the same key,
                 workflow and input the run that exists is returned, with others it is a conflict.
             inline: Whether the run is for the calling process alone.
-            graph_hash: The version of the definition, for readers.
-            wire: Where the call came from, for readers. Never sealed.
-            deterministic: For readers.
-            planned_steps: For readers. Never sealed.
+            graph_hash, wire, deterministic, planned_steps: For readers: the definition's version,
+                where the call came from, ...; *wire* and *planned_steps* are never sealed.
             if_exists: What becomes of a run that has the id; see ``IfExists``.
             durability: ``fsync`` or ``replicated(n)``: confirmed before this returns, as its end.
 
@@ -85,8 +82,7 @@ class RunCreation(RunConfirmation):
             NotConfirmedError: The run was created, and may yet be lost.
             RunExistsError: The run exists and *if_exists* does not let it give way, or it was
                 created for another workflow or input.
-            LockNotAcquiredError: The run that is to give way is locked by somebody else.
-            LockLostError: It is to give way under its lock, which is lost.
+            LockNotAcquiredError, LockLostError: The run that is to give way is another's to lock.
             StoreUnsafeError, InvalidNameError, InvalidOptionError, PayloadError: Nothing was sent.
         """
         policy = as_policy(if_exists)
