@@ -62,7 +62,7 @@ async def test_a_dead_workers_step_is_back_within_claim_idle_and_a_sweep(
 
 
 async def test_a_worker_that_dies_before_it_reads(deployment, tmp_path):
-    """Row `kill -9 before claim`: what it never read is read by another, no lease has to run out."""
+    """Row `kill -9 before claim`: what it never read another reads; no lease has to run out."""
     async with ForkedWorker(
         "tests.apps.parts:app",
         redis_url=deployment.url,

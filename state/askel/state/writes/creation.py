@@ -68,13 +68,16 @@ class RunCreation(RunConfirmation):
         with ``App.start`` or a ``run.start`` command.
 
         Args:
-            workflow_name, input: The workflow, and its input.
+            workflow_name: The workflow.
+            input: Its input.
             run_id: The id to give it; a new one by default.
             idempotency_key: Makes the id from this text instead: called again with the same key,
                 workflow and input the run that exists is returned, with others it is a conflict.
             inline: Whether the run is for the calling process alone.
-            graph_hash, wire, deterministic, planned_steps: For readers: the definition's version,
-                where the call came from, ...; *wire* and *planned_steps* are never sealed.
+            graph_hash: The version of the definition, for readers.
+            wire: Where the call came from, for readers. Never sealed.
+            deterministic: For readers.
+            planned_steps: For readers. Never sealed.
             if_exists: What becomes of a run that has the id; see ``IfExists``.
             durability: ``fsync`` or ``replicated(n)``: confirmed before this returns, as its end.
 
@@ -88,13 +91,8 @@ class RunCreation(RunConfirmation):
         policy = as_policy(if_exists)
         if idempotency_key is not None and policy is IfExists.REJECT:
             policy = IfExists.RETURN
-        facts = {
-            "inline": inline,
-            "graph_hash": graph_hash,
-            "wire": wire,
-            "deterministic": deterministic,
-            "planned_steps": planned_steps,
-        }
+        facts: dict[str, Any] = {"inline": inline, "graph_hash": graph_hash, "wire": wire}
+        facts |= {"deterministic": deterministic, "planned_steps": planned_steps}
         is_named = run_id is not None or idempotency_key is not None
         run_id = self._id_of_new(run_id, idempotency_key, policy)
         level = as_durability(durability)
