@@ -24,7 +24,7 @@ ROWS = {
     )
 }
 #: Options with a page of their own, or for tests.
-ELSEWHERE = {"compat", "allow-unsafe-redis", "on-wiped-store", "max-payload"}
+ELSEWHERE = {"compat", "allow-unsafe-redis", "max-payload"}
 
 
 def options():
