@@ -83,12 +83,12 @@ class Reclaim:
                 taken += await self._sweep(stream)
                 self._refused.pop(stream, None)
             except StoreReplyError as error:
-                self._clocks[stream].away()
+                self._away()
                 self._tell_refused(stream, error)
             except StoreError as error:
                 # What was claimed by a call whose reply was lost is pending for us by now.
                 self._unsure.add(stream)
-                self._clocks[stream].away()
+                self._away()
                 self._log.debug("sweep_interrupted", stream=stream, error=str(error))
         return taken
 
@@ -101,6 +101,8 @@ class Reclaim:
             self._pulse.beat()
             room = self._work.room
             if room <= 0:
+                if self._work.is_paused:
+                    self._away()
                 self._ask_again(0)
                 break
             asked_at = time.monotonic()
@@ -121,6 +123,11 @@ class Reclaim:
         if self._sweeps % _FORGET_EVERY == 0:
             await self._forget_the_dead(stream)
         return taken
+
+    def _away(self) -> None:
+        """Count the time since the last sweep of any stream as one in which nobody could renew."""
+        for clock in self._clocks.values():
+            clock.away()
 
     def _ask_again(self, wait_ms: int) -> None:
         """Ask for the turn in *wait_ms*, but not all the time while there is no room."""

@@ -40,6 +40,11 @@ class Work:
             return 0
         return self._limit - len(self._leases) + min(self._idle, MOST_WAITING)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether nothing more is begun because the store is in trouble."""
+        return self._paused
+
     def pause(self, is_paused: bool) -> None:  # noqa: FBT001 - what it is called with, is told
         """Begin nothing more while *is_paused*; what is in work goes on."""
         self._paused = is_paused
