@@ -33,6 +33,7 @@ def askel(*arguments, **options):
         ("--faults nonesuch", "--faults 'nonesuch': know kill9, failpoint"),
         ("--faults kill9:many", "write a count as kill9:50"),
         ("--faults kill9:0", "write a count as kill9:50"),
+        ("--rounds 0", "--rounds '0': give a number from 1"),
         ("--runs 0", "--runs '0': give a number from 1"),
         ("--seconds soon", "--seconds 'soon'"),
         ("--mode tired", "--mode"),
@@ -69,6 +70,29 @@ def test_a_good_run_is_reported_to_people_and_programs(tmp_path):
     assert facts["faults"]["kill9"]["bites"] == 12
     assert (facts["lost"], facts["duplicated"], facts["stuck"], facts["failures"]) == (0, 0, [], [])
     assert {"client.jsonl", "evidence.jsonl", "effects.jsonl"} <= {f.name for f in kept.iterdir()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_rounds_are_reported_one_by_one_and_added_up(tmp_path):
+    report, kept = tmp_path / "report.json", tmp_path / "kept"
+    arguments = ("--rounds", "2", "--faults", "kill9:12", "--no-control", "--json", str(report))
+
+    process = askel("torture", *QUICK, *arguments, "--keep", str(kept))
+    out, err = process.communicate(timeout=230)
+
+    assert process.returncode == 0, out + err
+    assert "2 rounds from seed 4" in out
+    assert "round 2 of 2, seed 5 begins" in err
+    assert "round 2 of 2, seed 5  load and faults" in err
+    facts = json.loads(report.read_bytes())
+    assert [(one["seed"], one["verdict"]) for one in facts["rounds"]] == [
+        (4, "nothing broke"),
+        (5, "nothing broke"),
+    ]
+    assert facts["runs"] >= 80
+    assert facts["faults"]["kill9"]["bites"] == 24
+    assert {folder.name for folder in kept.iterdir()} == {"round-1", "round-2"}
 
 
 @pytest.mark.slow

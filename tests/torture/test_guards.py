@@ -1,61 +1,9 @@
 """A run that has shown less than it claims fails, and says in what."""
 
-import msgspec
 import pytest
+from tests.torture.reports import GOOD, without
 
-from askeld.torture.report import FaultReport, Report, guards, spread
-
-GOOD = Report(
-    askel="0",
-    server="redis 7",
-    seed=1,
-    mode="askel",
-    durability="always",
-    judged_by="the append-only file",
-    workers=4,
-    runs=10,
-    steps=40,
-    seconds=1.0,
-    load_s=1.0,
-    drained_s=0.1,
-    runs_per_second=10.0,
-    steps_per_second=40.0,
-    deaths=9,
-    restarts=0,
-    faults={
-        "kill9": FaultReport(5, 5),
-        "failpoint": FaultReport(8, 4),
-        "sigstop": FaultReport(2, 2),
-        "proxy": FaultReport(3, 3),
-        "redis-kill": FaultReport(1, 1),
-    },
-    skipped={},
-    commands={"unknown": 1},
-    runs_by_status={"completed": 10},
-    lost=0,
-    may_lose=False,
-    duplicated=0,
-    stuck=[],
-    attempts={"lost": 3},
-    executions=43,
-    re_execution_ratio=1.075,
-    refused_stale_writes={"turn_refused LOST": 1},
-    points={"before_turn": 1, "after_turn": 1},
-    awaits=2,
-    evaluated=1_000,
-    violations=0,
-    violations_by_kind={},
-    told=[],
-    first_violating_run=[],
-    diagnosis=[],
-    notes=[],
-    mishaps=[],
-    control={"violations": 1},
-)
-
-
-def without(**changed):
-    return msgspec.structs.replace(GOOD, **changed)
+from askeld.torture.report import FaultReport, guards, spread
 
 
 def never_bit(name):
@@ -93,6 +41,15 @@ def test_points_are_asked_for_only_where_there_were_deaths_enough():
     faults = {**GOOD.faults, "failpoint": FaultReport(7, 7)}
 
     assert list(guards(without(faults=faults, points={"before_turn": 0, "after_turn": 0}))) == []
+
+
+def test_what_is_rare_in_a_round_is_not_asked_of_it():
+    report = without(
+        faults={"kill9": FaultReport(20, 0), "oom": FaultReport(1, 0)}, points={"before_turn": 0}
+    )
+
+    assert list(guards(report, least=20)) == ["kill9 never bit"]
+    assert list(guards(report)) == ["kill9 never bit", "oom never bit"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import anyio
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from tests.helpers.waiting import wait_until
 
+from askeld.embedded import EmbeddedServerError
+from askeld.server_binary import ServerBinary
 from askeld.torture import shims
 from askeld.torture.faults.clock import ClockJump
 from askeld.torture.faults.proxy import ProxyFault
@@ -138,6 +141,34 @@ async def test_no_fault_is_counted_where_the_server_is_away(tmp_path):
     server.kill()
     await fault.strike(DICE)
     assert fault.bites == 0
+
+
+@pytest.fixture
+def silent_server(tmp_path):
+    """A server that never answers, as one whose data takes long to load."""
+    program = tmp_path / "silent"
+    program.write_text("#!/bin/sh\nexec sleep 600\n")
+    program.chmod(0o700)
+    return TortureServer(tmp_path / "s", binary=ServerBinary(program, (9, 0, 0), "redis", "test"))
+
+
+async def test_a_server_that_loads_for_long_is_seen_and_given_up_with_its_run(silent_server):
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(silent_server.restart)
+            await wait_until(lambda: silent_server.running and silent_server.starting_s > 0.1)
+            tasks.cancel_scope.cancel()
+        await wait_until(lambda: not silent_server.starting_s)
+    assert not silent_server.running
+
+
+def test_a_server_that_never_answers_is_an_error_in_the_end(silent_server, monkeypatch):
+    assert silent_server._server._ready_timeout_s >= 300
+    monkeypatch.setattr(silent_server._server, "_ready_timeout_s", 0.2)
+    with pytest.raises(EmbeddedServerError, match="did not answer"):
+        silent_server.start()
+    assert silent_server.starting_s == 0
+    assert not silent_server.running
 
 
 async def test_the_proxy_loses_exactly_one_reply_of_a_write(server, redis, prefix):

@@ -23,7 +23,8 @@ from askeld.cli.exits import Exit
 from askeld.cli.torture_report import print_report
 from askeld.torture.campaign import run_campaign
 from askeld.torture.config import DURABILITIES, MODES, RATES, TortureConfig, parse_faults
-from askeld.torture.report import Report
+from askeld.torture.report import GOOD, Report
+from askeld.torture.rounds import MAX_SEED, run_rounds
 from askeld.torture.runner import Torture
 
 EPILOG = f"""\
@@ -33,16 +34,23 @@ the server itself (redis-kill, power-loss, clock, oom) need one of ours: without
 started, and judged by its append-only file. With --redis a key prefix of its own is used, and
 removed afterwards unless something was wrong.
 
+With --rounds each round has a server, or a prefix, of its own, a seed of its own (--seed, and one
+more for each round after the first) and as many runs, seconds and faults as are given. Each is
+judged by itself; the report adds them up. The control is part of the first. To see one round
+again, give its seed as --seed, without --rounds.
+
 exit codes: 0 nothing broke, 1 a promise was broken or too little was tried, 2 usage
 
 examples:
   askel torture
   askel torture --runs 5000 --seconds 120 --faults kill9:1000,sigstop:50 --json report.json
+  askel torture --rounds 20 --runs 5000 --faults kill9:600,failpoint:400,redis-kill:3
   askel torture --redis redis://staging:6379 --seconds 30
   askel torture --mode naive --seed 7       # the control: this breaks
 """
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_MOST = 1_000_000_000
+_MOST = MAX_SEED
+_NOTABLE_START_S = 2.0
 _LINE_EVERY_S = 10.0
 
 
@@ -51,6 +59,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.epilog = EPILOG
     numbers = {"runs": ("1000", "runs to start"), "steps": ("4", "steps of each")}
     numbers |= {"workers": ("4", "worker processes"), "seconds": ("60", "how long faults strike")}
+    numbers |= {"rounds": ("1", "how often to do all that, each time anew")}
     for name, (default, line) in numbers.items():
         parser.add_argument(f"--{name}", default=default, metavar="N", help=f"{line} ({default})")
     parser.add_argument("--seed", metavar="N", help="of all dice (a new one, which is printed)")
@@ -81,8 +90,9 @@ def _torture(options: argparse.Namespace) -> int:
         connect(url)  # opens nothing; refuses what is no address without repeating it
     with _folder(options.keep) as folder:
         config = _config(options, url, folder)
+        rounds = _number("--rounds", options.rounds)
         with _progress() as show:
-            report = anyio.run(_run, config, show, not options.no_control)
+            report = anyio.run(_run, config, show, rounds, options)
         if report is None:
             return Exit.INTERRUPTED
         if options.json == "-":
@@ -94,10 +104,18 @@ def _torture(options: argparse.Namespace) -> int:
             Path(options.json).write_bytes(text + b"\n")
         if not report.is_good and not options.keep:
             sys.stderr.write(
-                "askel torture: say --keep FOLDER to keep the logs, and "
-                f"--seed {config.seed} to try it again\n"
+                f"askel torture: say --keep FOLDER to keep the logs, and {_again(report)} "
+                "to try it again\n"
             )
     return Exit.OK if report.is_good else Exit.ERROR
+
+
+def _again(report: Report) -> str:
+    """Return the options that repeat what went wrong, one round of it if that suffices."""
+    bad = [one.seed for one in report.rounds if one.verdict != GOOD]
+    if report.rounds and not bad:
+        return f"--rounds {len(report.rounds)} --seed {report.seed}"
+    return f"--seed {bad[0] if bad else report.seed}"
 
 
 def _config(options: argparse.Namespace, url: str, folder: Path) -> TortureConfig:
@@ -140,9 +158,10 @@ def _folder(kept: str | None) -> Iterator[Path]:
 async def _run(
     config: TortureConfig,
     show: Callable[[Torture], None],
-    control: bool,  # noqa: FBT001
+    rounds: int,
+    options: argparse.Namespace,
 ) -> Report | None:
-    """Run the campaign; a signal is heeded by cleaning up, and None returned."""
+    """Run the campaign, or all rounds; a signal is heeded by cleaning up, and None returned."""
     report = None
     async with anyio.create_task_group() as tasks:
 
@@ -152,7 +171,12 @@ async def _run(
                     tasks.cancel_scope.cancel()
 
         tasks.start_soon(heed)
-        report = await run_campaign(config, show, control=control)
+        control = not options.no_control
+        if rounds == 1:
+            report = await run_campaign(config, show, control=control)
+        else:
+            keep = options.keep is not None
+            report = await run_rounds(config, rounds, show, tell=_tell, control=control, keep=keep)
         tasks.cancel_scope.cancel()
     return report
 
@@ -179,6 +203,12 @@ def _progress() -> Iterator[Callable[[Torture], None]]:
         sys.stderr.write("\r\x1b[2K")
 
 
+def _tell(line: str) -> None:
+    """Write a line of its own to standard error, over what a terminal shows in place."""
+    sys.stderr.write(f"\r\x1b[2K{line}\n" if sys.stderr.isatty() else f"{line}\n")
+    sys.stderr.flush()
+
+
 def _line(torture: Torture, seconds: float) -> str:
     load = torture.load
     faults = "  ".join(
@@ -187,4 +217,8 @@ def _line(torture: Torture, seconds: float) -> str:
     )
     mode = "" if torture.config.mode == "askel" else f" ({torture.config.mode} control)"
     runs = f"runs {load.ended}/{load.sent} of {torture.config.runs}"
-    return f"{seconds:5.0f} s  {torture.phase}{mode}: {runs}  {faults}"
+    title = f"{torture.config.title}  " if torture.config.title else ""
+    starting_s = torture.starting_s
+    loads = f"  Redis loads its data, for {starting_s:.0f} s so far"
+    loads = loads if starting_s >= _NOTABLE_START_S else ""
+    return f"{seconds:5.0f} s  {title}{torture.phase}{mode}: {runs}  {faults}{loads}"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from askeld.torture.report import FaultReport, Report
+from askeld.torture.report import GOOD, Report, Round
 
 _PIPE_WIDTH = 110
 _MOST_LINES = 60
@@ -22,11 +22,12 @@ def print_report(report: Report) -> None:
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     console.print(
-        f"[bold]askel {report.askel}[/] under torture, seed {report.seed}, {report.server}, "
+        f"[bold]askel {report.askel}[/] under torture, {_seeds(report)}, {report.server}, "
         f"durability {report.durability}, mode {report.mode}, {report.workers} workers"
     )
     _print_rows(console, "Load", _load(report))
-    _print_faults(console, report.faults)
+    _print_faults(console, report)
+    _print_rounds(console, report.rounds)
     _print_rows(console, "What became of it", _outcome(report))
     for title, lines in (
         ("LEFT OUT", [f"{name}: {why}" for name, why in report.skipped.items()]),
@@ -40,6 +41,12 @@ def print_report(report: Report) -> None:
     ):
         _print_lines(console, title, lines)
     _print_verdict(console, report)
+
+
+def _seeds(report: Report) -> str:
+    if not report.rounds:
+        return f"seed {report.seed}"
+    return f"{len(report.rounds)} rounds from seed {report.seed}"
 
 
 def _load(report: Report) -> Iterator[Row]:
@@ -70,7 +77,8 @@ def _outcome(report: Report) -> Iterator[Row]:
         least = min(report.points.values())
         points = f"{len(report.points)} named points, each at least {least} times"
         yield "failpoints", sum(report.points.values()), points
-        yield "  at awaits", report.awaits, "different ones"
+        most = ", in the round that has the most" if report.rounds else ""
+        yield "  at awaits", report.awaits, f"different ones{most}"
     if report.control is not None:
         broke = f"by {report.control['deaths']} deaths in {report.control['runs']} runs"
         yield "naive control broke", report.control["violations"], broke
@@ -92,12 +100,12 @@ def _print_rows(console: Console, title: str, rows: Iterator[Row]) -> None:
     console.print(table)
 
 
-def _print_faults(console: Console, faults: dict[str, FaultReport]) -> None:
+def _print_faults(console: Console, report: Report) -> None:
     table = Table(title="Faults", title_justify="left", box=None, pad_edge=False)
     table.add_column("fault", style="dim")
     for name in ("planned", "bit", "recovered", "min s", "median s", "max s"):
         table.add_column(name, justify="right")
-    for name, fault in faults.items():
+    for name, fault in report.faults.items():
         spread = fault.recovery_s
         times = (
             [str(spread.count), *(f"{s:.3f}" for s in (spread.min, spread.median, spread.max))]
@@ -105,6 +113,24 @@ def _print_faults(console: Console, faults: dict[str, FaultReport]) -> None:
             else ["-"] * 4
         )
         table.add_row(name, str(fault.planned), str(fault.bites), *times)
+    console.print()
+    console.print(table)
+    if report.rounds:
+        console.print(
+            "(median: of the rounds' medians, each weighed by what recovered)", style="dim"
+        )
+
+
+def _print_rounds(console: Console, rounds: list[Round]) -> None:
+    if not rounds:
+        return
+    table = Table(title="Rounds", title_justify="left", box=None, pad_edge=False)
+    for name in ("seed", "seconds", "runs", "deaths"):
+        table.add_column(name, justify="right")
+    table.add_column("verdict")
+    for one in rounds:
+        verdict = Text(one.verdict, style="green" if one.verdict == GOOD else "bold red")
+        table.add_row(str(one.seed), f"{one.seconds:.0f}", str(one.runs), str(one.deaths), verdict)
     console.print()
     console.print(table)
 

@@ -58,6 +58,7 @@ class TortureConfig(msgspec.Struct, frozen=True, kw_only=True):
         directory: Where the logs are kept.
         stuck_s: So long without any progress, and what is left is stuck.
         settings: Fields of the workers' configuration, beside and over `SETTINGS`.
+        title: What the run is called while it lasts; empty where there is one only.
     """
 
     runs: int = 1_000
@@ -73,6 +74,7 @@ class TortureConfig(msgspec.Struct, frozen=True, kw_only=True):
     directory: Path
     stuck_s: float = 30.0
     settings: dict[str, Any] = {}
+    title: str = ""
 
     @property
     def may_lose(self) -> bool:

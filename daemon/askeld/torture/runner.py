@@ -69,7 +69,9 @@ class Torture:
         self.client = _client(url)
         self.suffering_client = _client(self.proxied_url)
         self.load = Load(config, self.suffering_client, self.client, self.log)
-        self.workers = Workers(config.directory, config.workers, self._spec)
+        self.workers = Workers(
+            config.directory, config.workers, self._spec, lambda: bool(self.starting_s)
+        )
         self.faults: dict[str, Fault] = {}
         #: Faults that cannot be simulated here -> why.
         self.skipped: dict[str, str] = {}
@@ -155,6 +157,11 @@ class Torture:
             self.phase = "drain"
             await self._drain()
             watchers.cancel_scope.cancel()
+
+    @property
+    def starting_s(self) -> float:
+        """For how long a server of ours has been loading its data after a fault; else 0."""
+        return 0.0 if self._server is None else self._server.starting_s
 
     @property
     def is_striking(self) -> bool:

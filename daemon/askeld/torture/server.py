@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import struct
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -25,6 +27,8 @@ Fsync = Literal["always", "everysec", "no"]
 
 _DATA = (".aof", ".rdb", ".manifest")
 _TIMEOUT_S = 10.0
+#: An append-only file that is never rewritten takes long to load, and longer on a busy machine.
+_READY_S = 300.0
 
 
 class TortureServer:
@@ -64,7 +68,9 @@ class TortureServer:
             port=0,
             options={"appendfsync": fsync, "auto-aof-rewrite-percentage": "0"} | (options or {}),
             environment=self._environment(),
+            ready_timeout_s=_READY_S,
         )
+        self._starting_since: float | None = None
 
     def _environment(self) -> dict[str, str]:
         if self.without:
@@ -100,6 +106,12 @@ class TortureServer:
         """Whether the process is alive."""
         return self._server.running
 
+    @property
+    def starting_s(self) -> float:
+        """For how long it has been starting, its data loading; 0 where it is not."""
+        since = self._starting_since
+        return 0.0 if since is None else time.monotonic() - since
+
     def __enter__(self) -> Self:
         """Start it."""
         self.start()
@@ -110,19 +122,37 @@ class TortureServer:
         self.stop()
 
     def start(self) -> None:
-        """Start it, or start it again, and wait until it answers.
+        """Start it, or start it again, and wait until it has loaded its data and answers.
 
         Raises:
-            EmbeddedServerError: It does not.
+            EmbeddedServerError: It does not, for minutes.
         """
         self._durable = {_identity(path): path.stat().st_size for path in self._data()}
         self._synced.write_bytes(b"")
-        self._server.start()
+        self._starting_since = time.monotonic()
+        try:
+            self._server.start()
+        finally:
+            self._starting_since = None
         maps = Path("/proc", str(self._server.pid), "maps")
         if not self.without and "askel-shims" not in maps.read_text("utf-8"):
             self.without = (
                 f"the server in {self.aof} did not take the shims in: is it linked statically?"
             )
+
+    async def restart(self) -> None:
+        """Start it again, in a thread; who is cancelled meanwhile does not wait for its data.
+
+        Raises:
+            EmbeddedServerError: It does not answer, for minutes.
+        """
+        try:
+            await anyio.to_thread.run_sync(self.start, abandon_on_cancel=True)
+        except anyio.get_cancelled_exc_class():
+            if (pid := self._server.pid) is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)  # upon which the thread ends
+            raise
 
     def stop(self) -> None:
         """End it properly."""

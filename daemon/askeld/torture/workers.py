@@ -64,17 +64,25 @@ class Workers:
     said, by event; ``points`` where failpoints bit.
     """
 
-    def __init__(self, directory: Path, count: int, spec: Callable[[str], WorkerSpec]) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        count: int,
+        spec: Callable[[str], WorkerSpec],
+        is_server_away: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Keep *count* workers alive, each made to what *spec* returns.
 
         Args:
             directory: Where evidence is kept.
             count: How many are to be at work.
             spec: Called with the failpoint of each worker that is hired.
+            is_server_away: Whether a worker cannot stay at work for now, and that is our doing.
         """
         self._directory = directory
         self._count = count
         self._spec = spec
+        self._is_server_away = is_server_away
         self._orders: dict[int, _Hiring] = {}
         self._number = 0
         self._balancing = anyio.Lock()
@@ -238,7 +246,7 @@ class Workers:
         worker.dead.set()
         if worker.killed_at is None:
             self.ended.append(f"worker {worker.pid} ended by itself with {news.status}")
-            self._ended_in_a_row += 1
+            self._ended_in_a_row += not self._is_server_away()
             if self._ended_in_a_row > _MOST_ENDED:
                 text = (self._directory / "workers.err").read_text(errors="replace")
                 said = text.strip().splitlines()[-1:]

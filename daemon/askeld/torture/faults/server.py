@@ -39,7 +39,7 @@ class RedisKill:
             await anyio.to_thread.run_sync(self._server.kill)
             self.bites += 1
             await anyio.sleep(down_s)
-            await anyio.to_thread.run_sync(self._server.start)
+            await self._server.restart()
         self.over_at.append(now_ms())
 
 
@@ -70,7 +70,7 @@ class PowerLoss:
             self.bytes_lost += await anyio.to_thread.run_sync(self._server.cut_power)
             self.bites += 1
             await anyio.sleep(down_s)
-            await anyio.to_thread.run_sync(self._server.start)
+            await self._server.restart()
         self.over_at.append(now_ms())
 
 
