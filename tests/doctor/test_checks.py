@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from askel import RetentionPolicy
-from askeld.doctor import CHECKS, Facts, Level
+from askel import RedisWorkflowService, RetentionPolicy
+from askeld.doctor import CHECKS, Facts, Level, gather
 from askeld.doctor.facts import ConsumerFacts, RunFacts, StreamFacts
 
 HOUR_MS = 3_600_000
@@ -39,6 +39,7 @@ def says(name, **given):
         ("clock", GREEN, {"skew_ms": 1_000}),
         ("tls", YELLOW, {"is_local": False}),
         ("tls", GREEN, {"is_local": False, "is_tls": True}),
+        ("tls", RED, {"is_tls": True, "is_verified": False}),
         ("tls", GREEN, {"is_local": True}),
         ("login", RED, {"is_local": False, "has_open_default": True}),
         ("login", GREEN, {"is_local": False, "has_open_default": False}),
@@ -53,6 +54,8 @@ def says(name, **given):
         ("workers", RED, {"streams": [StreamFacts("warehouse", length=1)]}),
         ("workers", GREEN, {"streams": [StreamFacts("warehouse")]}),
         ("workers", GREEN, {"streams": [stream(ConsumerFacts("a", 0, 59_999))]}),
+        ("workers", RED, {"streams": [stream(ConsumerFacts("a", 0, 60_000), swept_ms=60_000)]}),
+        ("workers", GREEN, {"streams": [stream(ConsumerFacts("a", 0, 60_000), swept_ms=59_999)]}),
         ("dead-consumers", RED, {"streams": [stream(ConsumerFacts("a", 1, HOUR_MS + 1))]}),
         ("dead-consumers", GREEN, {"streams": [stream(ConsumerFacts("a", 0, HOUR_MS + 1))]}),
         ("dead-letters-size", RED, {"dead": 10_001}),
@@ -90,3 +93,13 @@ def test_a_long_list_of_names_is_cut():
 def test_there_are_enough_checks():
     assert len(CHECKS) >= 25
     assert all(check.__doc__ for check in CHECKS.values())
+
+
+@pytest.mark.parametrize(
+    ("query", "level"),
+    [("?ssl_cert_reqs=none&insecure=yes", RED), ("?ssl_cert_reqs=required", GREEN), ("", GREEN)],
+)
+async def test_what_the_address_says_of_tls(own_server, query, level, anyio_backend):
+    async with RedisWorkflowService(own_server.url) as service:
+        facts = await gather(service, f"rediss://10.0.0.5:6380/0{query}")
+    assert CHECKS["tls"](facts)[0] is level

@@ -19,7 +19,10 @@ class ConsumerFacts(msgspec.Struct, frozen=True):
 
 
 class StreamFacts(msgspec.Struct, frozen=True):
-    """One stream of commands and its group. ``waiting``: entries nobody has read yet."""
+    """One stream of commands and its group.
+
+    ``waiting``: entries nobody has read yet. ``swept_ms``: how long ago a worker swept it.
+    """
 
     queue: str
     kind: str = "stream"
@@ -32,6 +35,7 @@ class StreamFacts(msgspec.Struct, frozen=True):
     deliveries: int = 0
     unknown_name_ms: int = 0
     consumers: tuple[ConsumerFacts, ...] = ()
+    swept_ms: int | None = None
 
     @property
     def title(self) -> str:
@@ -65,6 +69,7 @@ class Facts(msgspec.Struct):
     skew_ms: int = 0
     round_trip_ms: float = 0.0
     is_tls: bool = False
+    is_verified: bool = True
     is_local: bool = True
     user: str = ""
     has_open_default: bool | None = None

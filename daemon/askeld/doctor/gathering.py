@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from askel import App, RedisWorkflowService, RunStatus, StoreAccessError, StoreReplyError
 from askel.state import Connection, Keys, Scripts, denied_commands, load_scripts, read_secret
@@ -52,6 +52,7 @@ async def gather(
     parts = urlsplit(_address(url))
     facts = Facts(where=parts.hostname or parts.path, prefix=keys.prefix, compat=compat)
     facts.is_tls = parts.scheme.startswith("rediss")
+    facts.is_verified = parse_qs(parts.query.lower()).get("ssl_cert_reqs", ["required"]) != ["none"]
     facts.is_local = parts.scheme == "unix" or (parts.hostname or "") in _LOCAL
     facts.app_workflows = frozenset(app.workflows) if app else None
     await _reach(service.connection, facts)

@@ -265,6 +265,11 @@ def login(facts: Facts) -> Verdict:
 @server.check("tls")
 def tls(facts: Facts) -> Verdict:
     """What crosses a network is encrypted."""
+    if facts.is_tls and not facts.is_verified:
+        return red(
+            "encrypted, but anybody may pretend to be this Redis: its certificate is not verified",
+            "take ssl_cert_reqs=none and insecure=yes away, and give ssl_ca_certs",
+        )
     if facts.is_tls:
         return green("encrypted and verified")
     if facts.is_local:

@@ -41,7 +41,17 @@ async def gather_stream(ask: Asking, keys: Keys, queue: str) -> StreamFacts:
             ConsumerFacts(one[b"name"].decode("utf-8", "replace"), one[b"pending"], one[b"idle"])
             for one in consumers
         ),
+        swept_ms=await _swept_ms(ask, keys, queue, now_ms),
     )
+
+
+async def _swept_ms(ask: Asking, keys: Keys, queue: str, now_ms: int) -> int | None:
+    """Return how long ago a worker swept the stream; None if none ever did.
+
+    Every worker does, every second or so. Before Redis 7.2 a read that waits is no sign of life.
+    """
+    at = await ask("HGET", keys.sweep(queue), "at") or b""
+    return max(now_ms - int(at), 0) if at.isdigit() else None
 
 
 async def _now_ms(ask: Asking) -> int:
