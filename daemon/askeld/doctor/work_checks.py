@@ -28,7 +28,7 @@ def _alive(stream: StreamFacts) -> int:
     """Return how many workers are there, as far as that can be told: one, if somebody sweeps."""
     read = sum(consumer.idle_ms < _ALIVE_MS for consumer in stream.consumers)
     swept = stream.swept_ms is not None and stream.swept_ms < _ALIVE_MS
-    return read
+    return max(read, int(swept))
 
 
 @work.check("streams")
