@@ -70,7 +70,7 @@ class Sweeps:
         self.turns = [
             dict(zip(told.words[2::2], told.words[3::2], strict=True))
             for told in monitor.told
-            if told.words[:2] == ["HSET", turn]
+            if told.words[:2] == ["HSET", turn] and "more" in told.words
         ]
         self.calls, self.turns = self.calls[: len(self.turns)], self.turns[: len(self.calls)]
 
