@@ -16,19 +16,17 @@ class TokenLoop:
     def __init__(
         self,
         sweep: TokenSweep,
-        streams: list[str],
         log: Logger,
         pulse: Pulse,
         *,
         every_ms: int,
         silent_ms: int,
     ) -> None:
-        """Look at a page every *every_ms*, with *sweep* on *streams*.
+        """Look at a page every *every_ms*, with *sweep*.
 
         After something was lost, all runs are looked at twice, *silent_ms* apart.
         """
         self._sweep = sweep
-        self._streams = streams
         self._log = log
         self._pulse = pulse
         self._every_s = every_ms / 1_000
@@ -82,7 +80,7 @@ class TokenLoop:
 
     async def run_once(self) -> bool:
         """Look at one page; return whether it was the last."""
-        remade, is_last = await self._sweep.run_once(self._streams, silent_ms=self._silent_ms)
+        remade, is_last = await self._sweep.run_once(silent_ms=self._silent_ms)
         for run_id in remade:
             self._log.warning("token_remade", run_id=run_id)
         return is_last

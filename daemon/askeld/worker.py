@@ -218,7 +218,6 @@ class Worker:
         )
         self._tokens = TokenLoop(
             TokenSweep(scripts, keys, **impatient),
-            self._consumer.streams,
             self._log,
             pulse("tokens"),
             every_ms=config.retention_ms,

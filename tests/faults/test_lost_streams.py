@@ -253,6 +253,26 @@ async def test_a_run_whose_token_was_deleted_under_its_living_owner_goes_on(alon
     assert not worker.logged("token_remade")
 
 
+@pytest.mark.parametrize("act", ["nothing", "XDEL"])
+async def test_a_token_on_a_queue_is_looked_for_there(alone, act, tmp_path):
+    """By workers that do not serve the queue, too: a healthy owner is left alone, a dead one not."""
+    gate = tmp_path / "gate"
+    async with alone.worker(app, **QUICK, queues=("",)) as other:
+        async with alone.worker(app, **QUICK, queues=("warehouse",)) as owner:
+            fields = {"workflow": "waits", "input": str(gate), "run_id": "r"}
+            entry = await alone.send("run.start", "warehouse", **fields)
+            await alone.until_step("r", "gate", "running")
+            if act == "XDEL":
+                await alone.client.xdel(alone.stream("warehouse"), entry)
+            looks = other.reached["after_remake_tokens"] + 20
+            await wait_until(lambda: other.reached["after_remake_tokens"] >= looks)
+            assert not other.logged("token_remade")
+            assert not owner.logged("token_remade")
+            gate.touch()
+            record = await alone.until("r", "completed")
+    assert record.path("gate") == ["running 1", "succeeded 1"]
+
+
 async def calls_of(deployment, command):
     stats = await deployment.client.info("commandstats")
     return stats.get(f"cmdstat_{command}", {"calls": 0})["calls"]

@@ -433,5 +433,5 @@ async def _(w):
     entry = await w.started()
     await w.redis.xdel(entry.stream, entry.id)
     sweep = w.caller(TokenSweep)
-    await sweep.run_once([w.keys.commands_default], silent_ms=0)
-    return lambda: sweep.run_once([w.keys.commands_default], silent_ms=0)
+    await sweep.run_once(silent_ms=0)
+    return lambda: sweep.run_once(silent_ms=0)

@@ -329,11 +329,11 @@ async def test_remake_tokens_sends_a_page_of_runs():
 
     stub.send = send
 
-    assert await caller(TokenSweep, stub).run_once([STREAM], silent_ms=6) == (["r"], True)
+    assert await caller(TokenSweep, stub).run_once(silent_ms=6) == (["r"], True)
 
     call = stub.call("remake_tokens")
-    assert script.keys == ("commands", "run_stem", "ctl_stem", "stream...")
-    assert call.keys == [K.commands_default, K.run(""), K.ctl(""), STREAM]
+    assert script.keys == ("commands", "run_stem", "ctl_stem")
+    assert call.keys == [K.commands_default, K.run(""), K.ctl("")]
     assert " ".join(script.args) == "group offset silent_ms run_id..."
     assert call.args == ["askeld", 11, 6, b"r", b"s"]
     assert script.answers == ("OK",)

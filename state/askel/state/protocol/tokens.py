@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from askel.state.models import RunStatus
 from askel.state.protocol.caller import GROUP, ProtocolCaller
 
@@ -19,13 +17,12 @@ class TokenSweep(ProtocolCaller):
         """Begin anew with the first page."""
         self._reached = 0
 
-    async def run_once(self, streams: Sequence[str], *, silent_ms: int) -> tuple[list[str], bool]:
+    async def run_once(self, *, silent_ms: int) -> tuple[list[str], bool]:
         """Give each run of the next page whose token is gone another one.
 
         It is noted at first, and done by a later call, *silent_ms* after: a run whose owner lives
-        says so meanwhile, and is left to it. A token is taken for gone when nobody will be given it
-        by one of *streams*; where it is on another after all, the run has two entries for a while,
-        the older of which is dropped.
+        says so meanwhile, and is left to it. A token is looked for on the stream on which the run
+        was started and on the default one, whoever serves them.
 
         Returns:
             The ids of those runs, and whether this page was the last.
@@ -45,7 +42,7 @@ class TokenSweep(ProtocolCaller):
             return [], is_last
         answer = await self._ask(
             "remake_tokens",
-            [k.commands_default, k.run(""), k.ctl(""), *streams],
+            [k.commands_default, k.run(""), k.ctl("")],
             [GROUP, self._offset, silent_ms, *found],
         )
         return [run_id.decode() for run_id in answer[1]], is_last
