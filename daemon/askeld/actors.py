@@ -27,6 +27,10 @@ POISON = SerializedError(
     message="the run was taken over again and again without any progress", name="PoisonRun"
 )
 
+#: How often in a row a run is loaded again as it was, because its next turn does not fit.
+_MOST_CONFLICTS = 8
+_FIRST_PAUSE_S = 0.05
+
 
 class Actors:
     """Starts, activates and drives runs; pokes the drivers of runs that have news."""
@@ -40,7 +44,7 @@ class Actors:
         self._recording = recording
         self._drivers: dict[str, RunDriver] = {}
         self._count = 0
-        self._draining = False
+        self._drained = anyio.Event()
 
     def __len__(self) -> int:
         """Return how many runs are driven here."""
@@ -54,7 +58,7 @@ class Actors:
 
     def drain(self) -> None:
         """Let running attempts end, then hand every run back."""
-        self._draining = True
+        self._drained.set()
         for driver in list(self._drivers.values()):
             driver.drain()
 
@@ -96,18 +100,38 @@ class Actors:
     async def _go_on(
         self, held: Held, run_id: str, owner: str, loaded: Activated | Refusal
     ) -> Refusal | None:
+        conflicts, known = 0, -1
         while isinstance(loaded, Activated):
             ended = await self._drive(held, run_id, owner, loaded)
             if ended is Ended.HANDED_BACK:
                 await self._activations.requeue(held.entry, owner, run_id)
             if ended is not Ended.CONFLICT:
                 return None
+            # Whatever changes a run adds to its history.
+            conflicts = conflicts + 1 if len(loaded.history) == known else 0
+            known = len(loaded.history)
+            if conflicts == _MOST_CONFLICTS:
+                await self._stall_misfit(held, run_id)
+                return None
+            if conflicts:
+                await self._pause(_FIRST_PAUSE_S * 2 ** (conflicts - 1))
             owner = self._owner()
             loaded = await self._activations.activate(held.entry, owner, run_id)
         if loaded.word == "POISON":
             await self._give_up(held, run_id)
             return None
         return loaded
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, without counting as work; cut short when the worker drains."""
+        with self._context.work.waiting(), anyio.move_on_after(seconds):
+            await self._drained.wait()
+
+    async def _stall_misfit(self, held: Held, run_id: str) -> None:
+        """Give up a run whose every turn is refused, though nobody else changes it."""
+        self._context.log.error("run_misfit", run_id=run_id, tries=_MOST_CONFLICTS + 1)
+        why = "the keys of its steps do not fit its history: mend them, then resume the run"
+        await self.stall(held, run_id, why, name="RunMisfit")
 
     async def _drive(self, held: Held, run_id: str, owner: str, loaded: Activated) -> Ended:
         config = self._context.config
@@ -152,7 +176,7 @@ class Actors:
         self._drivers[run_id] = driver
         if held.progress is not None:
             driver.poke()  # a suspect that waits says by an empty turn that it killed nobody
-        if self._draining:
+        if self._drained.is_set():
             driver.drain()
         try:
             ended = await driver.drive()

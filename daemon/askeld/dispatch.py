@@ -44,6 +44,7 @@ from askel.wire import (
     encode_timer,
 )
 from askeld.actors import Actors
+from askeld.burials import Burials
 from askeld.context import WorkerContext
 from askeld.new_runs import NewRuns, run_id_of
 from askeld.newer import for_newer_workers
@@ -92,6 +93,7 @@ class Dispatch:
         self._steps = StepCommands(context, attempts, nudges)
         self._nudges = nudges
         self._drained = anyio.Event()
+        self._bury = Burials(context, recording).bury
 
     def drain(self) -> None:
         """Put back what waits for something; let go on what is being worked on."""
@@ -377,12 +379,6 @@ class Dispatch:
         if (anyio.current_time() - began) * 1_000 > limit_ms:
             return True
         return await self._recording.age_ms(entry) > limit_ms
-
-    async def _bury(self, entry: Entry, reason: str, detail: str, deliveries: int = 1) -> None:
-        if await self._recording.bury(entry, reason, detail, deliveries=deliveries):
-            self._context.log.warning(
-                "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
-            )
 
 
 def _first_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ if not status or x[1] ~= entry then
   return { 'GONE' }
 end
 if TERMINAL[status] then
+  redis.call('GET', lock)                                -- refuses a key of another type before any write
   drop(stream, group, entry)
   disown(ctl, lock, x[2])
   return { 'GONE' }

@@ -28,6 +28,7 @@ end
 
 -- A key of another type is refused before any write: it is read, or it is the first to be written.
 local who = wakes and redis.call('HGET', ctl, TERMINAL[status] and 'owner' or 'start')
+if who and not TERMINAL[status] then redis.call('XLEN', KEYS[5]) end
 if names[1] then redis.call('LLEN', KEYS[6]) end
 if lands or moved_run then redis.call('LLEN', history) end
 if moved_run then

@@ -29,6 +29,9 @@ if status ~= 'running' then return { 'SUSPENDED' } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
+redis.call('LLEN', history)                              -- keys of another type are refused before any write
+redis.call('LLEN', KEYS[7])
+check_drive(KEYS[8], x)
 
 local attempt = tonumber(s[2] or '1')
 local was_open = s[1] == 'running'

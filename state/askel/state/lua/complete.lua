@@ -30,6 +30,14 @@ if not open or s[2] ~= attempt or (nonce ~= '' and s[3] ~= nonce) then return { 
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
+redis.call('LLEN', history)                              -- keys of another type are refused before any write
+if final then
+  check_drive(KEYS[7], x)
+elseif tonumber(delay) > 0 then
+  redis.call('ZCARD', KEYS[8])
+else
+  redis.call('XLEN', KEYS[9])
+end
 
 if drop(stream, group, entry) == 0 and nonce == '' then return { 'GONE' } end
 local at = clock(offset)

@@ -30,11 +30,12 @@ if not r[1] and deleted_since(KEYS[6], run_id, entry) then
   return { 'GONE' }
 end
 redis.call('LLEN', history)                             -- keys of another type are refused before any write
-redis.call('XLEN', KEYS[5])
-if entry ~= '' and drop(KEYS[7], group, entry) == 0 then return { 'GONE' } end
 local keys = { run = run, runs = KEYS[6], history = history, events = KEYS[5], lock = holder == '' and lock }
+local stems = { unpack(KEYS, 8) }
+check_new(keys, stems, run_id, workflow, r)
+if entry ~= '' and drop(KEYS[7], group, entry) == 0 then return { 'GONE' } end
 local at = clock(offset)
-local fields, more, stems = {}, '', { unpack(KEYS, 8) }
+local fields, more = {}, ''
 local anew = given_up or redis.call('ZSCORE', KEYS[6] .. ':deleted', run_id)
 if not r[1] then clear_place(keys, stems, run_id) end
 if given_up then

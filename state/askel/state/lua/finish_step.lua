@@ -23,6 +23,7 @@ if TERMINAL[status] then return { 'TERMINAL', 1, status } end
 if not string.find(sources(target), ',' .. s[1] .. ',', 1, true) then return { 'ILLEGAL', 1, s[1] } end
 redis.call('LLEN', history)                              -- keys of another type are refused before any write
 local owner, at = redis.call('HGET', ctl, 'start') or '', clock(offset)
+if owner ~= '' then redis.call('XLEN', KEYS[6]) end
 redis.call('HDEL', step, outcome == 'result' and 'error' or 'result')   -- accepted even when out of memory
 redis.call('RPUSH', history, closed(s, at, name, target, outcome, json, target == 'failed' and last_attempt(s) or ''))
 redis.call('HSET', step, 'status', target, outcome, json, 'updatedAt', at)

@@ -12,6 +12,11 @@ local open = status and not TERMINAL[status] and (s[1] == 'running' or s[1] == '
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = open and busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
+redis.call('XLEN', KEYS[8])                              -- keys of another type are refused before any write
+if open then
+  redis.call('LLEN', history)
+  check_drive(KEYS[7], x)
+end
 
 if drop(stream, group, entry) == 0 then return { 'GONE' } end
 local at = clock(offset)

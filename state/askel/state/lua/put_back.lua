@@ -13,6 +13,7 @@ for k = 7, #ARGV, 2 do
   drives = drives or (ARGV[k] == 'type' and (ARGV[k + 1] == 'run.start' or ARGV[k + 1] == 'run.advance'))
 end
 local is_token = drives and redis.call('HGET', KEYS[3], 'token') == entry
+if due ~= '' then redis.call('ZCARD', KEYS[2]) end       -- refuses a key of another type before any write
 if drop(KEYS[1], group, entry) == 0 then return { 'GONE' } end
 if due ~= '' then
   local at = string.sub(due, 1, 1) == '+' and clock(offset) + string.sub(due, 2) or due

@@ -24,12 +24,14 @@ if TERMINAL[status] then return { 'TERMINAL', status } end
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
+local s = kind == 'timer' and redis.call('HMGET', step, unpack(FIELDS))
+redis.call('LLEN', history)                              -- keys of another type are refused before any write
+check_drive(KEYS[6], x)
 if drop(stream, group, entry) == 0 then return { 'GONE' } end
 if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end
 local at = clock(offset)
 local text = opened(at, body)
 if kind == 'timer' then
-  local s = redis.call('HMGET', step, unpack(FIELDS))
   if s[2] ~= attempt or (s[1] ~= 'scheduled' and s[1] ~= 'pending') then return { 'STALE' } end
   if s[1] == 'scheduled' then
     redis.call('HSET', step, 'status', 'succeeded', 'result', 'null', 'updatedAt', at)

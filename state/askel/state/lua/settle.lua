@@ -25,13 +25,19 @@ if not already and not string.find(allowed, ',' .. status .. ',', 1, true) then 
 local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = not already and busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
+local keys = { run = run, events = KEYS[7], runs = KEYS[8] }
+if not already then                                      -- keys of another type are refused before any write
+  redis.call('LLEN', history)
+  check_change(keys, status, target)
+  if not TERMINAL[target] then check_drive(KEYS[6], x) end
+end
 if entry ~= '' and drop(stream, group, entry) == 0 then return { 'GONE' } end
 if already then return { 'ALREADY' } end
 if entry == '' then redis.call('HDEL', ctl, 'nudged') end    -- accepted even when out of memory
 if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end
 local at = clock(offset)
 local seq = redis.call('RPUSH', history, opened(at, body))
-change({ run = run, events = KEYS[7], runs = KEYS[8] }, run_id, status, target, at, seq, json ~= '' and { outcome, json } or {})
+change(keys, run_id, status, target, at, seq, json ~= '' and { outcome, json } or {})
 if TERMINAL[target] then
   if entry == '' then disown(ctl, lock, x[2]) return { 'OK', '' } end   -- by whoever holds the token
   if x[2] and x[4] ~= '1' then redis.call('HSET', ctl, 'nudged', '1') return { 'OK', x[2] } end

@@ -20,6 +20,7 @@ if others and (x[4] == entry or made_earlier(x[6], entry)) then
 end
 if others and not given_up then return { r[2] == workflow and r[3] == input and 'EXISTS' or 'CONFLICT' } end
 if r[1] and not others and TERMINAL[r[1]] then
+  redis.call('GET', lock)                                -- refuses a key of another type before any write
   drop(stream, group, entry)
   disown(ctl, lock, x[2])
   return { 'GONE' }
@@ -30,10 +31,11 @@ if not r[1] and deleted_since(KEYS[7], run_id, entry) then
 end
 local pttl = busy(ctl, lock, x[2], owner)
 if pttl then return { 'BUSY', pttl } end
-redis.call('LLEN', history)                             -- refuses a key of another type before any write
+redis.call('LLEN', history)                             -- keys of another type are refused before any write
 local keys = { run = run, ctl = ctl, runs = KEYS[7], history = history, events = KEYS[6], lock = lock }
 if not r[1] or given_up then
   local at, fields, more, stems = clock(offset), {}, '', { unpack(KEYS, 8) }
+  check_new(keys, stems, run_id, workflow, r)
   local anew = given_up or redis.call('ZSCORE', KEYS[7] .. ':deleted', run_id)
   if not r[1] then clear_place(keys, stems, run_id) end
   if given_up then fields, more = succeed(keys, stems, run_id, r[1], r[2] or '', at) end

@@ -19,6 +19,7 @@ if not status then return { 'GONE' } end
 if TERMINAL[status] then
   if x[4] == nonce then return { 'END' } end
   if x[1] and x[1] == entry then
+    redis.call('GET', lock)                              -- refuses a key of another type before any write
     drop(stream, group, entry)
     disown(ctl, lock, x[2])
   end
@@ -44,6 +45,9 @@ if fin ~= '' or halted then
   local length = redis.call('LLEN', history)
   if halted or length ~= seen then return answer('BEHIND', turn, length) end
 end
+local keys = { run = run, events = KEYS[8], runs = KEYS[9] }
+check_written(starts, KEYS[6], KEYS[7])
+if ends_run then check_change(keys, status, fin) end
 
 -- First a write that Redis accepts even when it is out of memory, so that a result always lands. A turn
 -- that only asks for news lands, too: the result that comes after it would wait behind it.
@@ -64,7 +68,7 @@ local length = #entries > 0 and redis.call('RPUSH', history, unpack(entries)) or
 if #names > 0 then redis.call('RPUSH', KEYS[7], unpack(names)) end
 redis.call('HSET', ctl, 'turn', turn + 1, 'last', nonce, 'robbed', 0, 'nudged', '')
 if ends_run then
-  change({ run = run, events = KEYS[8], runs = KEYS[9] }, run_id, status, fin, at, length, json ~= '' and { outcome, json } or {})
+  change(keys, run_id, status, fin, at, length, json ~= '' and { outcome, json } or {})
 end
 if fin ~= '' then
   disown(ctl, lock, owner)

@@ -2,6 +2,7 @@
 -- x: owner, turn, robbed of the ctl hash. A second copy of the same call answers the same.
 -- Owners are named consumer/number: a process that loads a run of its own again robs nobody.
 local function activated(keys, owner, lease_ms, robbed_limit, x)
+  local history = redis.call('LRANGE', keys.history, 0, -1)   -- refuses a key of another type before any write
   if x[1] ~= owner then
     local mine = string.match(owner, '^.*/') or owner
     local is_robbed = x[1] and string.sub(x[1], 1, #mine) ~= mine
@@ -12,5 +13,5 @@ local function activated(keys, owner, lease_ms, robbed_limit, x)
   end
   redis.call('SET', keys.lock, owner, 'PX', lease_ms)
   local run = redis.call('HMGET', keys.run, 'workflow', 'status', 'input')
-  return { 'OK', tonumber(x[2] or '0'), run[1], run[2], run[3], redis.call('LRANGE', keys.history, 0, -1) }
+  return { 'OK', tonumber(x[2] or '0'), run[1], run[2], run[3], history }
 end

@@ -1,6 +1,12 @@
 -- A run's status changes: its hash, the indexes and the events stream.
 local MAX_EVENTS = 10000
 
+-- Refuses keys of another type before any write.
+local function check_change(keys, from, to)
+  redis.call('XLEN', keys.events)
+  check_index(keys.runs, redis.call('HGET', keys.run, 'workflow') or '', from, to)
+end
+
 -- fields: further pairs for the run hash. The error of a status that is left goes with it.
 local function change(keys, run_id, from, to, at, seq, fields)
   local r = redis.call('HMGET', keys.run, 'createdAt', 'workflow', 'durability')

@@ -12,6 +12,17 @@ local function clear_place(keys, stems, run_id)
   if fence then redis.call('HSET', stems[2] .. run_id, 'fence', fence) end
 end
 
+-- Refuses keys of another type before any write. r: status and workflow of a run that gives way, or nothing.
+local function check_new(keys, stems, run_id, workflow, r)
+  redis.call('XLEN', keys.events)
+  check_index(keys.runs, workflow, 'running')
+  local names = redis.call('LRANGE', stems[4] .. run_id, 0, -1)
+  if not r[1] then return end
+  check_index(keys.runs, r[2] or '', r[1], 'cancelled')
+  redis.call('HLEN', keys.runs .. ':usage:' .. (r[2] or ''))
+  for _, name in ipairs(names) do redis.call('HLEN', stems[6] .. run_id .. ':' .. name) end
+end
+
 local function create(keys, run_id, workflow, input, at, fields, body)
   redis.call('HSET', keys.run, 'id', run_id, 'workflow', workflow, 'status', 'running', 'input', input, 'createdAt', at, 'updatedAt', at, unpack(fields))
   index_new(keys.runs, run_id, workflow, 'running', at)

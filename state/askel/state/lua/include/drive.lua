@@ -2,6 +2,11 @@
 -- x: token, owner, start, nudged of the ctl hash. Returns the owner that the caller should nudge.
 local WAKE = { 'token', 'owner', 'start', 'nudged' }
 
+-- Refuses a stream of another type before any write, where drive would write to it.
+local function check_drive(commands, x)
+  if x[3] and not x[1] then redis.call('XLEN', commands) end
+end
+
 local function drive(ctl, commands, run_id, x)
   if not x[3] then return '' end                       -- a run that another program drives
   if not x[1] then

@@ -4,6 +4,18 @@ local function by_status(runs, status, workflow)
   return runs .. ':status:' .. status, runs .. ':workflow-status:' .. status .. ':' .. workflow
 end
 
+-- Refuses indexes of another type before any write to those of a workflow and of the statuses given.
+local function check_index(runs, workflow, ...)
+  for _, part in ipairs({ '', ':workflows', ':unconfirmed', ':workflow:' .. workflow, ':ended:' .. workflow }) do
+    redis.call('ZCARD', runs .. part)
+  end
+  for _, status in ipairs({ ... }) do
+    local one, two = by_status(runs, status, workflow)
+    redis.call('ZCARD', one)
+    redis.call('ZCARD', two)
+  end
+end
+
 local function index_new(runs, run_id, workflow, status, created)
   local one, two = by_status(runs, status, workflow)
   for _, key in ipairs({ runs, runs .. ':workflow:' .. workflow, one, two }) do redis.call('ZADD', key, created, run_id) end

@@ -44,9 +44,6 @@ end
 
 -- Returns the fields of the new generation's hash, and what its first history entry says.
 local function succeed(keys, stems, run_id, status, workflow, at)
-  for _, name in ipairs(redis.call('LRANGE', stems[4] .. run_id, 0, -1)) do
-    redis.call('HLEN', stems[6] .. run_id .. ':' .. name)  -- refuses a key of another type before any write
-  end
   if not TERMINAL[status] then
     local seq = redis.call('RPUSH', keys.history, opened(at, '"t":"run","status":"cancelled","reason":"its next generation was asked for"'))
     change(keys, run_id, status, 'cancelled', at, seq, {})

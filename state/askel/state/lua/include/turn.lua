@@ -27,6 +27,18 @@ local function check_decisions(n, i, settled)
   return starts, begins
 end
 
+-- Refuses keys of another type before any write: the steps' own were read.
+local function check_written(starts, timers, steps)
+  local inserts, waits = false, false
+  for _, i in ipairs(starts) do
+    local queue = ARGV[i + 10]
+    inserts, waits = inserts or ARGV[i + 1] == '', waits or ARGV[i + 9] ~= ''
+    if queue ~= '' then redis.call('XLEN', KEYS[tonumber(queue)]) end
+  end
+  if inserts then redis.call('LLEN', steps) end
+  if waits then redis.call('ZCARD', timers) end
+end
+
 local function write_results(found, i, at, entries)
   for k = 1, #found do
     local becomes, outcome, json, final = ARGV[i + 4], ARGV[i + 5], ARGV[i + 6], ARGV[i + 8] == '1'
