@@ -65,9 +65,7 @@ class StuckLoop:
     async def run_once(self) -> int:
         """Look at one page of each, if it is time; return for how long to wait, in ms."""
         for stream in self._streams:
-            taken = await self._watching.take_up(
-                stream, idle_ms=self._idle_ms, every_ms=self._every_ms
-            )
+            taken = await self._watching.take_up(stream, every_ms=self._every_ms)
             for entry_id in taken:
                 self._log.warning("entry_orphaned", stream=stream, entry_id=entry_id)
         found, wait_ms = await self._watching.quiet_runs(every_ms=self._every_ms)

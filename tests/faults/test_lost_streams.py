@@ -191,7 +191,7 @@ async def test_an_entry_deleted_while_it_was_pending_for_its_reader(alone):
 
 @pytest.mark.parametrize("act", ["XDEL", "XTRIM", "DEL", "DELCONSUMER"])
 async def test_a_run_whose_token_was_deleted_under_a_dead_owner_goes_on(alone, act, tmp_path):
-    """Rows `trimmed/deleted while pending`, `DELCONSUMER with pending`: it gets another token."""
+    """Rows `trimmed/deleted while pending`, `DELCONSUMER with pending`: its token or another."""
     first = doomed_worker(alone, tmp_path)
     async with first:
         await first.wait_ready()
@@ -203,7 +203,10 @@ async def test_a_run_whose_token_was_deleted_under_a_dead_owner_goes_on(alone, a
     (tmp_path / "gate").touch()
     async with alone.worker(app, **QUICK) as worker:
         record = await alone.until("r", "completed")
-        assert worker.logged("token_remade", run_id="r")
+        mended = worker.logged("token_remade", run_id="r")
+        if act == "DELCONSUMER":
+            mended += worker.logged("entry_orphaned")  # one or the other sees it first
+        assert mended
         assert record.path("gate") == ["running 1", "lost 1", "running 2", "succeeded 2"]
         await completes(alone, "after")
 
@@ -255,21 +258,23 @@ async def test_a_run_whose_token_was_deleted_under_its_living_owner_goes_on(alon
 
 @pytest.mark.parametrize("act", ["nothing", "XDEL"])
 async def test_a_token_on_a_queue_is_looked_for_there(alone, act, tmp_path):
-    """By workers that do not serve the queue, too: a healthy owner is left alone, a dead one not."""
+    """By workers that do not serve the queue, too: an owner that lives is left alone."""
     gate = tmp_path / "gate"
-    async with alone.worker(app, **QUICK, queues=("",)) as other:
-        async with alone.worker(app, **QUICK, queues=("warehouse",)) as owner:
-            fields = {"workflow": "waits", "input": str(gate), "run_id": "r"}
-            entry = await alone.send("run.start", "warehouse", **fields)
-            await alone.until_step("r", "gate", "running")
-            if act == "XDEL":
-                await alone.client.xdel(alone.stream("warehouse"), entry)
-            looks = other.reached["after_remake_tokens"] + 20
-            await wait_until(lambda: other.reached["after_remake_tokens"] >= looks)
-            assert not other.logged("token_remade")
-            assert not owner.logged("token_remade")
-            gate.touch()
-            record = await alone.until("r", "completed")
+    async with (
+        alone.worker(app, **QUICK, queues=("",)) as other,
+        alone.worker(app, **QUICK, queues=("warehouse",)) as owner,
+    ):
+        fields = {"workflow": "waits", "input": str(gate), "run_id": "r"}
+        entry = await alone.send("run.start", "warehouse", **fields)
+        await alone.until_step("r", "gate", "running")
+        if act == "XDEL":
+            await alone.client.xdel(alone.stream("warehouse"), entry)
+        looks = other.reached["after_remake_tokens"] + 20
+        await wait_until(lambda: other.reached["after_remake_tokens"] >= looks)
+        assert not other.logged("token_remade")
+        assert not owner.logged("token_remade")
+        gate.touch()
+        record = await alone.until("r", "completed")
     assert record.path("gate") == ["running 1", "succeeded 1"]
 
 

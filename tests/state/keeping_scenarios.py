@@ -219,7 +219,7 @@ async def _(w):
 
 
 def take_up(w):
-    return lambda: watching(w).take_up(w.keys.commands("q"), idle_ms=90_000, every_ms=60_000)
+    return lambda: watching(w).take_up(w.keys.commands("q"), every_ms=60_000)
 
 
 @answers("take_up", "OK")

@@ -3,7 +3,18 @@
 import pytest
 from tests.state.world import World
 
-from askel.state import GROUP, Activated, TokenSweep, connect
+from askel.state import (
+    GROUP,
+    NOBODY,
+    Activated,
+    Entry,
+    Sweeping,
+    TokenSweep,
+    Watching,
+    connect,
+    renew_call,
+    renewed,
+)
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
@@ -95,3 +106,86 @@ async def test_a_token_that_was_gone_and_came_back_is_noted_anew_when_it_goes(w)
     await w.redis.xgroup_delconsumer(token.stream, GROUP, "me")
     assert await looks(w, 1) == []
     assert await looks(w, 1) == ["r"]
+
+
+def renewal(w, token, nonce="own", consumer="me"):
+    """Renew the token as the owner of the run does."""
+    key = w.keys.ctl("r")
+    call = renew_call(w.keys, consumer, token, "r", field="owner", holder_key=key, nonce=nonce)
+
+    async def renew():
+        return renewed(await w.scripts.run(*call))
+
+    return renew
+
+
+async def holder_of(w, entry: Entry):
+    """Return the consumer for which *entry* is pending, and how often it was delivered."""
+    found = await w.redis.xpending_range(entry.stream, GROUP, entry.id, entry.id, 1)
+    return [(one["consumer"].decode(), one["times_delivered"]) for one in found]
+
+
+@pytest.mark.parametrize("seen", [False, True])
+async def test_an_owner_that_lives_takes_back_what_is_pending_for_nobody(w, seen):
+    """Before it was taken up and after; no sweep claims it before."""
+    token = await w.started()
+    await w.redis.xgroup_delconsumer(token.stream, GROUP, "me")
+    if seen:
+        taken = await w.caller(Watching, "other").take_up(token.stream, every_ms=60_000)
+        assert taken == [token.id]
+        options = {"idle_ms": 60_000, "room": 10, "every_ms": 0}
+        swept = await w.caller(Sweeping, "other").sweep(token.stream, **options)
+        assert swept.claimed == ()
+
+    assert await renewal(w, token)() is not None
+
+    assert await holder_of(w, token) == [("me", 1)]
+    assert await renewal(w, token)() is not None
+
+
+async def test_what_nobody_takes_back_is_swept(w):
+    token = await w.started()
+    await w.redis.xgroup_delconsumer(token.stream, GROUP, "me")
+    await w.caller(Watching, "other").take_up(token.stream, every_ms=60_000)
+    options = {"idle_ms": 0, "room": 10, "every_ms": 0}
+    swept = await w.caller(Sweeping, "other").sweep(token.stream, **options)
+    assert [(entry.id, times) for entry, times in swept.claimed] == [(token.id, 1)]
+    assert await renewal(w, token)() is None
+    assert await holder_of(w, token) == [("other", 1)]
+
+
+@pytest.mark.parametrize("nonce", ["robbed", "own"])
+async def test_renewal_takes_nothing_from_another_nor_for_who_was_robbed(w, nonce):
+    """B6: an entry that is pending for another is never claimed, whoever asks."""
+    token = await w.started()
+    if nonce == "own":
+        await w.redis.xclaim(token.stream, GROUP, "other", 0, [token.id], justid=True)
+    else:
+        await w.redis.xgroup_delconsumer(token.stream, GROUP, "me")
+        await w.caller(Watching, "other").take_up(token.stream, every_ms=60_000)
+    before = await holder_of(w, token)
+
+    assert await renewal(w, token, nonce)() is None
+
+    assert await holder_of(w, token) == before
+    assert before[0][0] == ("other" if nonce == "own" else NOBODY)
+
+
+async def test_renewal_does_not_claim_what_is_still_to_be_read(w):
+    """The group was made anew: whoever reads next is given the entry, so the owner only tells."""
+    token = await w.started()
+    await w.redis.xgroup_destroy(token.stream, GROUP)
+    await w.redis.xgroup_create(token.stream, GROUP, "0")
+    assert await renewal(w, token)() is not None
+    assert await holder_of(w, token) == []
+    assert await w.redis.hexists(w.keys.ctl("r"), "alive")
+
+
+async def test_nobody_is_no_worker(w):
+    """To `askel why`, which tells who serves a stream."""
+    token = await w.started()
+    await w.redis.xgroup_delconsumer(token.stream, GROUP, "me")
+    await w.caller(Watching).take_up(token.stream, every_ms=60_000)
+    facts = await w.caller(Watching).facts("r")
+    assert NOBODY not in facts.streams[""].idle_ms
+    assert facts.streams[""].pending == 1

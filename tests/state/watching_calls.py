@@ -32,12 +32,10 @@ WATCHING = [
     ),
     Case(
         "take_up",
-        lambda s: caller(Watching, s).take_up(STREAM, idle_ms=90, every_ms=40),
+        lambda s: caller(Watching, s).take_up(STREAM, every_ms=40),
         {"stream": STREAM, "turn": K.sweep("q")},
         {
             "group": "askeld",
-            "consumer": "me",
-            "idle_ms": 90,
             "every_ms": 40,
             "limit": 1_000,
             "offset": 11,

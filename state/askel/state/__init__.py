@@ -83,6 +83,7 @@ from askel.state.store.connection import Connection, MultiplexedConnection
 from askel.state.store.permissions import denied_commands
 from askel.state.store.scripts import Script, Scripts, load_scripts
 from askel.state.store.server import (
+    NOBODY,
     ServerFacts,
     lost_unread,
     probe_store,
@@ -100,6 +101,7 @@ from askel.state.writes.mirror import RunMirror
 __all__ = [
     "CONFIRM_S",
     "GROUP",
+    "NOBODY",
     "PASSING",
     "TERMINAL",
     "UNSET",

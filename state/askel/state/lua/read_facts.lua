@@ -3,7 +3,7 @@
 -- KEYS run ctl history lock steps step_stem commands
 -- ARGV group offset most reach
 -- OK now {run...} {ctl...} holder pttl length {token...} {entry...} open {step...} {lease...} {stream...} | NOTFOUND
---- include clock tolerant place
+--- include clock tolerant place nobody
 local run, ctl, history, lock, steps, stem, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local group, most, reach = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4])
 local OPEN = { pending = true, scheduled = true, running = true, suspended = true }
@@ -21,9 +21,9 @@ local function stream_of(queue)
     local members = {}
     for k, flat in ipairs(last and tolerant('XINFO', 'CONSUMERS', name, group) or {}) do
       if k > 200 then break end
-      for i = 1, #flat, 2 do
-        if flat[i] == 'name' or flat[i] == 'idle' then members[#members + 1] = flat[i + 1] end
-      end
+      local facts = {}
+      for i = 1, #flat, 2 do facts[flat[i]] = flat[i + 1] end
+      if facts.name ~= NOBODY then members[#members + 1], members[#members + 2] = facts.name, facts.idle end
     end
     known[name] = { last = last }
     streams[#streams + 1] = { queue or '', tolerant('XLEN', name) or 0, pending or 0, last and 1 or 0, members }

@@ -1,14 +1,15 @@
 -- take_up: entries that were read and are pending for nobody, because somebody removed a consumer or moved the
--- group on, become pending for the caller, idle for so long that the next sweep finds them. What is delivered
--- and still on the stream is looked at, a page an interval, from where the last look ended.
+-- group on, become pending again, for a consumer that is none: whoever works on one takes it back as it renews
+-- it, and what nobody takes back the sweep finds, as if its worker had died now. What is delivered and still
+-- on the stream is looked at, a page an interval, from where the last look ended.
 -- KEYS stream turn
--- ARGV group consumer idle_ms every_ms limit offset
+-- ARGV group every_ms limit offset
 -- OK {entry...} | WAIT ms
---- include clock tolerant place
-local stream, turn, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
-local every_ms, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
+--- include clock tolerant place nobody
+local stream, turn, group = KEYS[1], KEYS[2], ARGV[1]
+local every_ms, limit = tonumber(ARGV[2]), tonumber(ARGV[3])
 
-local now = tonumber(clock(ARGV[6]))
+local now = tonumber(clock(ARGV[4]))
 local x = redis.call('HMGET', turn, 'looked', 'lookedTo')
 local since = now - tonumber(x[1] or '0')
 if since >= 0 and since < every_ms then return { 'WAIT', every_ms - since } end
@@ -20,7 +21,7 @@ while last and limit > 0 do
   for _, entry in ipairs(batch) do
     local id = entry[1]
     if #redis.call('XPENDING', stream, group, id, id, 1) == 0 then
-      redis.call('XCLAIM', stream, group, consumer, 0, id, 'IDLE', ARGV[3], 'RETRYCOUNT', 1, 'FORCE', 'JUSTID')
+      redis.call('XCLAIM', stream, group, NOBODY, 0, id, 'RETRYCOUNT', 1, 'FORCE', 'JUSTID')
       taken[#taken + 1] = id
     end
     place = '(' .. id

@@ -28,15 +28,16 @@ class Watching(ProtocolCaller):
             return None, int(answer[1])
         return [run_id.decode() for run_id in answer[2]], every_ms
 
-    async def take_up(self, stream: str, *, idle_ms: int, every_ms: int) -> list[str]:
+    async def take_up(self, stream: str, *, every_ms: int) -> list[str]:
         """Have entries that are pending for nobody pending again; return their ids.
 
-        The next sweep takes them over, as if their worker had died.
+        Whoever works on one takes it back by renewing it; the others are swept once they have been
+        idle for long enough, as if their worker had died just now.
         """
         answer = await self._ask(
             "take_up",
             [stream, self.keys.sweep(self.keys.queue_of(stream))],
-            [GROUP, self.consumer, idle_ms, every_ms, _ENTRIES, self._offset],
+            [GROUP, every_ms, _ENTRIES, self._offset],
         )
         return [entry.decode() for entry in answer[1]] if answer[0] == b"OK" else []
 

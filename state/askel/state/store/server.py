@@ -16,6 +16,8 @@ OLDEST = (6, 2)
 LAYOUT = 1
 #: The consumer group of the daemons, on every stream of commands.
 GROUP = "askeld"
+#: The consumer that is none, for which scripts keep what they find pending for nobody.
+NOBODY = "-nobody"
 
 
 class ServerFacts(msgspec.Struct, frozen=True):
