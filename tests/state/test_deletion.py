@@ -222,8 +222,8 @@ async def test_start_sent_before_the_deletion_is_dropped_and_one_sent_after_is_n
     await next_millisecond(redis)
     assert await world.service.delete_run("r", force=True)
 
-    for late in (entry, again):
-        assert (await world.start(late, owner="another")).word == "GONE"
+    for late, word in ((entry, "LOST"), (again, "GONE")):  # the first went with its run
+        assert (await world.start(late, owner="another")).word == word
         assert await world.acked(late)
     assert await keys_of_run(redis, prefix, "r") == []
 

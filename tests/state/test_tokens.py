@@ -8,6 +8,7 @@ from askel.state import (
     NOBODY,
     Activated,
     Entry,
+    Refusal,
     Sweeping,
     TokenSweep,
     Watching,
@@ -189,3 +190,54 @@ async def test_nobody_is_no_worker(w):
     facts = await w.caller(Watching).facts("r")
     assert NOBODY not in facts.streams[""].idle_ms
     assert facts.streams[""].pending == 1
+
+
+async def is_whole(w, entry):
+    """Tell whether *entry* is on its stream and pending."""
+    found = await w.redis.xrange(entry.stream, entry.id, entry.id)
+    return len(found) == 1 and len(await holder_of(w, entry)) == 1
+
+
+@pytest.mark.parametrize("was_requeued", [False, True])
+async def test_a_run_that_is_deleted_takes_its_token_along_and_nothing_else(w, was_requeued):
+    """The token is where the run was started, or on the default stream once it was handed back."""
+    token = await started_on_a_queue(w)
+    queue = ""
+    if was_requeued:
+        await w.redis.xgroup_create(w.keys.commands(), GROUP, "0", mkstream=True)
+        await w.activations.requeue(token, "own", "r")
+        token, queue = await w.deliver(), "warehouse"
+        assert token.id == await token_of(w)
+        await w.redis.delete(w.keys.commands(queue))
+    twin = await twin_of(w, token, "type", "run.cancel", "run_id", "other", queue=queue)
+
+    assert await w.service.delete_run("r", force=True)
+
+    assert await w.acked(token)
+    assert await is_whole(w, twin)
+
+
+async def test_a_token_of_the_default_stream_goes_with_its_run(w):
+    token = await w.started()
+    assert await w.service.delete_run("r", force=True)
+    assert await w.acked(token)
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize(("workflow", "word"), [("w", "EXISTS"), ("another", "CONFLICT")])
+async def test_a_start_on_another_stream_with_the_id_of_the_token_is_another(
+    w, ended, workflow, word
+):
+    """It neither robs the owner nor goes without a word: its sender is told of the run."""
+    token = await started_on_a_queue(w)
+    if ended:
+        await w.turn(token, end="completed", json=b"1")
+    twin = await twin_of(w, token, "type", "run.start", "workflow", workflow, "run_id", "r")
+
+    answer = await w.start(twin, owner="robber", workflow=workflow)
+
+    assert answer.word == word
+    assert await is_whole(w, twin)
+    if not ended:
+        assert not isinstance(await w.start(token), Refusal)
+        assert await w.redis.hget(w.keys.ctl("r"), "owner") == b"own"

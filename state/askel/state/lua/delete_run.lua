@@ -4,7 +4,7 @@
 -- KEYS run ctl history lock steps step_stem step_lock_stem run_state events runs commands stray...
 -- ARGV holder forced remember group offset run_id nonce
 -- OK owner | ALREADY | NOTFOUND | ACTIVE status | BUSY pttl | LOCKLOST
---- include clock terminal owner tolerant statuses index past erase unindex deleted
+--- include clock terminal owner tolerant statuses index past erase unindex deleted token
 local run, ctl, history, lock, events, runs, commands = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[9], KEYS[10], KEYS[11]
 local holder, forced, remember, group = ARGV[1], ARGV[2] == '1', ARGV[3] == '1', ARGV[4]
 local offset, run_id, nonce = ARGV[5], ARGV[6], ARGV[7]
@@ -18,10 +18,14 @@ local current = tolerant('GET', lock)
 if holder ~= '' and current ~= holder then return { 'LOCKLOST' } end
 if not forced and not TERMINAL[r[1] or ''] then return { 'ACTIVE', r[1] or 'damaged' } end
 if holder == '' and current and not forced then return { 'BUSY', remaining(ctl, lock) } end
-local x = tolerant('HMGET', ctl, 'token', 'owner', 'start') or {}
+local x = tolerant('HMGET', ctl, 'token', 'owner', 'start', 'queue') or {}
 local length = tolerant('LLEN', history) or 0
 redis.call('XLEN', events)                               -- refuses a key of another type before any write
-if x[1] then drop(commands, group, x[1]) end
+local streams = x[1] and streams_of_token(commands, x[4]) or {}
+for _, stream in ipairs(streams) do
+  local found = #streams > 1 and (tolerant('XRANGE', stream, x[1], x[1]) or {})[1]
+  if #streams == 1 or (found and drives(found, run_id)) then drop(stream, group, x[1]) end
+end
 local strays = {}                                         -- may be more than unpack can take
 for k = 12, #KEYS do strays[#strays + 1] = KEYS[k] end
 erase({ run = run, ctl = ctl, history = history, lock = lock, steps = KEYS[5], step_stem = KEYS[6],

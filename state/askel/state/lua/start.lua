@@ -8,13 +8,15 @@ local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local offset, run_id, workflow, input, body, policy, durability = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[14]
 
-local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was')
+local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was', 'queue')
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'id')
 if not r[4] then r[1] = false end                       -- what a late write of another program left is no run
 if not pending(stream, group, entry, consumer) then return { 'LOST' } end
-local others = r[1] and x[1] ~= entry
+-- Streams give out their ids each on its own: one of another stream made no run of this id.
+local made_it = x[4] == entry and (x[7] or '') == ARGV[13]
+local others = r[1] and not (made_it and x[1] == entry)
 local given_up = others and gives_way(policy, r[1])
-if others and (x[4] == entry or made_earlier(x[6], entry)) then
+if others and (made_it or made_earlier(x[6], entry)) then
   drop(stream, group, entry)
   return { 'GONE' }
 end
