@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from askel import StoreAccessError, StoreReplyError
 from askel.state import Entry, Recording
 from askeld.context import WorkerContext
@@ -27,7 +29,11 @@ class Burials:
         except StoreReplyError as error:
             if isinstance(error, StoreAccessError):
                 raise  # this process is of no use
-            self._refused(entry, reason, error)
+            self._tell(entry, reason, error)
+            if deliveries == 1:
+                # It killed nobody: however often it comes again for this, it is no poison.
+                with suppress(StoreReplyError):
+                    await self._recording.deliver(entry, 1)
             return
         self._is_refused = False
         if is_buried:
@@ -35,7 +41,7 @@ class Burials:
                 "command_dead_lettered", entry_id=entry.id, stream=entry.stream, reason=reason
             )
 
-    def _refused(self, entry: Entry, reason: str, error: StoreReplyError) -> None:
+    def _tell(self, entry: Entry, reason: str, error: StoreReplyError) -> None:
         if self._is_refused:
             return
         self._is_refused = True
