@@ -8,7 +8,7 @@ import redis.asyncio
 from tests.helpers.waiting import wait_until
 
 from askel import App, RedisWorkflowService
-from askel.state import GROUP
+from askel.state import GROUP, NOBODY
 from askeld.doctor import CHECKS, Level, examine, gather
 from askeld.embedded import EmbeddedServer
 
@@ -200,6 +200,25 @@ async def there_are_schedules(p, _):
 @breaks("stuck-runs", RED)
 async def a_token_is_gone(p, _):
     await p.redis.hset(p.keys.ctl("live"), mapping={"token": "1-1", "start": "1-1"})
+
+
+@breaks("stuck-runs", RED)
+async def a_token_is_gone_from_its_queue(p, _):
+    """Which nobody named to the doctor; as long as it is there, all is well."""
+    stream = p.keys.commands("warehouse")
+    token = (await p.redis.xadd(stream, {"type": "run.start", "run_id": "live"})).decode()
+    words = {"token": token, "start": token, "queue": "warehouse"}
+    await p.redis.hset(p.keys.ctl("live"), mapping=words)
+    assert (await p.examine())["stuck-runs"].level is Level.GREEN
+    await p.redis.xtrim(stream, maxlen=0)
+
+
+@breaks("workers", RED)
+async def only_what_nobody_has_is_there(p, _):
+    """The name under which entries are kept that are pending for nobody is no worker."""
+    stream = p.keys.commands_default
+    await p.redis.xgroup_delconsumer(stream, GROUP, "worker")
+    await p.redis.execute_command("XGROUP", "CREATECONSUMER", stream, GROUP, NOBODY)
 
 
 @breaks("stalled-runs", YELLOW)

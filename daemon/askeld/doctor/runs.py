@@ -28,9 +28,8 @@ async def gather_runs(ask: Asking, keys: Keys, facts: Facts) -> None:
             names[run_id.decode("utf-8", "replace")] = None
     for run_id in names:
         facts.runs.append(await _run(ask, keys, run_id))
-    streams = [keys.commands(stream.queue) for stream in facts.streams]
     for run in facts.runs:
-        if run.status == "running" and await _has_lost_token(ask, keys, run.run_id, streams):
+        if run.status == "running" and await _has_lost_token(ask, keys, run.run_id):
             facts.stuck.append(run.run_id)
     for raw in await ask("ZRANGE", keys.workflows, 0, _WORKFLOWS - 1) or []:
         workflow = raw.decode("utf-8", "replace")
@@ -88,13 +87,13 @@ async def _lock_ms(ask: Asking, keys: Keys, run_id: str) -> int | None:
     return None if left in {None, -2} else int(left)
 
 
-async def _has_lost_token(ask: Asking, keys: Keys, run_id: str, streams: list[str]) -> bool:
-    """Tell whether the entry that drives the run is on none of the streams that are known."""
-    token = await ask("HGET", keys.ctl(run_id), "token")
+async def _has_lost_token(ask: Asking, keys: Keys, run_id: str) -> bool:
+    """Tell whether the entry that drives the run is neither where it was started nor by default."""
+    token, queue = await ask("HMGET", keys.ctl(run_id), "token", "queue") or (None, None)
     if not token:
         return False
-    entry = token.decode()
-    for stream in streams:
-        if await ask("XRANGE", stream, entry, entry):
+    entry, stream = token.decode(), keys.commands_default
+    for name in (stream, f"{stream}:{queue.decode()}") if queue else (stream,):
+        if await ask("XRANGE", name, entry, entry):
             return False
     return True

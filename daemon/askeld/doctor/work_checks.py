@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from askel import duration_text
+from askel.state import NOBODY
 from askeld.doctor.facts import Facts, StreamFacts
 from askeld.doctor.finding import Registry, Verdict, green, red, unknown, yellow
 
@@ -26,7 +27,8 @@ def some(names: list[str]) -> str:
 
 def _alive(stream: StreamFacts) -> int:
     """Return how many workers are there, as far as that can be told: one, if somebody sweeps."""
-    read = sum(consumer.idle_ms < _ALIVE_MS for consumer in stream.consumers)
+    consumers = [consumer for consumer in stream.consumers if consumer.name != NOBODY]
+    read = sum(consumer.idle_ms < _ALIVE_MS for consumer in consumers)
     swept = stream.swept_ms is not None and stream.swept_ms < _ALIVE_MS
     return max(read, int(swept))
 
