@@ -44,9 +44,13 @@ SETTINGS: dict[str, Any] = {
     "drain_ms": 2_000,
     "max_deliveries": 50,
     "not_found_after_ms": 5_000,
-    "queues": ("", "warehouse"),
+    "retention_ms": 1_000,
     "max_block_ms": 0,
 }
+#: By worker: what one serves, another may not.
+QUEUES = (("", "warehouse"), ("",), ("warehouse",))
+#: The run that is started on a queue.
+ON_A_QUEUE = "r1"
 
 
 #: Why commands of a plan may be refused: they came too late.
@@ -187,16 +191,17 @@ class Simulation:
         self.stops[name] = anyio.Event()
         token = PROCESS.set(name)
         try:
-            task = self.loop.create_task(self._work(name))
+            task = self.loop.create_task(self._work(name, QUEUES[number]))
         finally:
             PROCESS.reset(token)
         self.tasks.append(task)  # so that a killed one is not collected
 
-    async def _work(self, name: str) -> None:
+    async def _work(self, name: str, queues: tuple[str, ...]) -> None:
         def quiet(*_: Any) -> Any:
             raise structlog.DropEvent
 
-        config = WorkerConfig(url="redis://127.0.0.1:1", prefix=PREFIX, consumer=name, **SETTINGS)
+        where = {"url": "redis://127.0.0.1:1", "prefix": PREFIX, "queues": queues}
+        config = WorkerConfig(consumer=name, **where, **SETTINGS)
         worker = Worker(app, config, structlog.wrap_logger(None, processors=[quiet]))
         try:
             await worker.run(self.stops[name])
@@ -226,10 +231,12 @@ class Simulation:
             self._send(dict(event.command))
 
     def _send(self, words: dict[str, str]) -> None:
+        queue = ""
         if words["type"] == "run.start":
+            queue = "warehouse" if words["run_id"] == ON_A_QUEUE else ""
             words["input"] = json.dumps(dict(self.plan.programs).get(words["run_id"], ()))
         flat = [word for pair in words.items() for word in pair]
-        self.server.execute("", "XADD", self.keys.commands_default, "*", *flat)
+        self.server.execute("", "XADD", self.keys.commands(queue), "*", *flat)
 
     def _delete(self, run_id: str) -> None:
         service = RedisWorkflowService("redis://127.0.0.1:1", key_prefix=PREFIX)
