@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 from tests.helpers.keys import sync_client
-from askeld.torture.resp import Framer, command_name
 
 from askeld.embedded import EmbeddedServer
+from askeld.torture.resp import Framer, command_name
 
 KIOSK = "tests.apps.kiosk:app"
 READING = [("ls",), ("show", "r1"), ("history", "r1"), ("start", "w"), ("run", "w", "1")]

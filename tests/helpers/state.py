@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 import redis.asyncio
-from askeld.torture.fault_proxy import FaultProxy
 
 from askel import RedisWorkflowService
 from askel.state import Keys, Scripts, connect
+from askeld.torture.fault_proxy import FaultProxy
 
 
 @pytest.fixture

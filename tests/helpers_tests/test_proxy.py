@@ -10,9 +10,10 @@ import pytest
 import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from tests.helpers.waiting import wait_until
+
 from askeld.torture.fault_proxy import GARBAGE, FaultProxy
 from askeld.torture.resp import Framer, command_name
-from tests.helpers.waiting import wait_until
 
 
 class Raw:

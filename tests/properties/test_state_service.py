@@ -12,12 +12,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from tests.helpers.keys import delete_all, sync_client
-from askeld.torture.fault_proxy import FaultProxy
 from tests.helpers.state import in_a_hurry
 from tests.properties.machine import ServiceMachine
 from tests.properties.model import CHANGES
 
 from askel import RedisWorkflowService, UnknownOutcomeError
+from askeld.torture.fault_proxy import FaultProxy
 
 __all__ = ["in_a_hurry"]
 
