@@ -150,3 +150,19 @@ def _is_alive(pid):
             return stat.read().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.mark.slow
+@pytest.mark.allow_keys(r"askel-torture-.*")
+async def test_an_interrupted_run_leaves_nothing_on_a_redis_of_the_users(redis, redis_url, prefix):
+    arguments = ("--runs", "400", "--seconds", "30", "--faults", "kill9:20", "--redis", redis_url)
+    process = askel("torture", *arguments)
+
+    async def under_way():
+        return [key async for key in redis.scan_iter("askel-torture-*:run:*")]
+
+    await wait_until(under_way, 30)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert not [key async for key in redis.scan_iter("askel-torture-*")]

@@ -54,7 +54,8 @@ async def run_campaign(
     """Do all that *config* says and report; with *control* show that the faults would tell.
 
     A server of ours ends with the campaign; its data and all logs stay in the directory. From a
-    Redis of the user's everything under the prefix is removed, unless something was wrong.
+    Redis of the user's everything under the prefix is removed, unless something was wrong; also
+    when it is cancelled.
     """
     async with _server(config, binary) as server:
         report = await _torture(config, server, show)
@@ -91,6 +92,11 @@ async def _torture(config: TortureConfig, server: TortureServer | None, show: Sh
         report = await _report(torture, server.aof if server is not None and has_file else None)
         if config.url and (report.is_good or config.mode == "naive"):
             await _clean_up(torture)
+    except anyio.get_cancelled_exc_class():
+        if config.url:  # nobody will look at what an interrupted campaign left there
+            with anyio.CancelScope(shield=True):
+                await _clean_up(torture)
+        raise
     finally:
         await torture.close()
     return report
