@@ -29,7 +29,7 @@ GOOD = Report(
         "redis-kill": FaultReport(1, 1),
     },
     skipped={},
-    commands={"unknown": 1},
+    commands={"accepted": 20, "unknown": 1},
     runs_by_status={"completed": 10},
     lost=0,
     may_lose=False,

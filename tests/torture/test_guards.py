@@ -25,7 +25,7 @@ def test_a_fault_that_never_bit(name):
     [
         (without(refused_stale_writes={"turn_refused LOST": 0}), "no stale write was refused"),
         (without(attempts={"succeeded": 40}), "no attempt was lost"),
-        (without(commands={"sent": 9}), "no command's outcome was unknown"),
+        (without(commands={"accepted": 9}), "no command's outcome was unknown"),
         (without(points={"before_turn": 1, "after_turn": 0}), "failpoint after_turn was reached 0"),
         (without(runs_by_status={"cancelled": 10}), "no run completed"),
         (without(control={"violations": 0}), "the naive control broke nothing"),
@@ -41,6 +41,12 @@ def test_points_are_asked_for_only_where_there_were_deaths_enough():
     faults = {**GOOD.faults, "failpoint": FaultReport(7, 7)}
 
     assert list(guards(without(faults=faults, points={"before_turn": 0, "after_turn": 0}))) == []
+
+
+def test_a_judge_that_saw_nothing_is_no_judge():
+    assert list(guards(without(evaluated=0))) == ["the judge evaluated nothing"]
+    unheard = {**GOOD.commands, "accepted": 0}
+    assert list(guards(without(commands=unheard))) == ["no command was accepted"]
 
 
 def test_what_is_rare_in_a_round_is_not_asked_of_it():

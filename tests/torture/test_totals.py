@@ -20,7 +20,7 @@ def test_counts_are_summed_and_ratios_are_of_the_sums():
     assert (total.seed, total.runs, total.steps, total.deaths) == (1, 40, 100, 18)
     assert (total.evaluated, total.executions, total.re_execution_ratio) == (2_000, 163, 1.63)
     assert (total.seconds, total.load_s, total.runs_per_second) == (2.0, 2.0, 18.2)
-    assert total.commands == {"unknown": 2}
+    assert total.commands == {"accepted": 40, "unknown": 2}
     assert total.attempts == {"lost": 6}
     assert total.points == {"before_turn": 2, "after_turn": 2}
     assert (total.faults["kill9"].planned, total.faults["kill9"].bites) == (10, 10)

@@ -123,6 +123,7 @@ def guards(report: Report, *, least: int = 0) -> Iterator[str]:
         least: What was planned less often than this is not asked for: one of several rounds need
             not show by itself what is rare in each.
     """
+    yield from _unseen(report)
     faults = {name: fault for name, fault in report.faults.items() if fault.planned >= least}
     for name, fault in faults.items():
         if not fault.bites:
@@ -141,6 +142,14 @@ def guards(report: Report, *, least: int = 0) -> Iterator[str]:
         yield "no run completed"
     if report.control is not None and not report.control["violations"]:
         yield "the naive control broke nothing: these faults would not show a mistake"
+
+
+def _unseen(report: Report) -> Iterator[str]:
+    """Yield what there was nothing to judge of."""
+    if not report.evaluated:
+        yield "the judge evaluated nothing"
+    if not report.commands.get("accepted"):
+        yield "no command was accepted"
 
 
 def _planned_of_each(faults: Mapping[str, FaultReport], points: int) -> int:
