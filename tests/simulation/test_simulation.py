@@ -21,10 +21,9 @@ TOGETHER = 25
 #: What is left out of a script, and a seed that finds it missing.
 MUTATIONS = {
     "ids are forgotten": ("record", "if ids and (ids[1] or ids[2]) then", "if false then", 24),
-    "timers fire early": ("fire", "if due and tonumber(due) <= now then", "if true then", 30),
+    "timers fire early": ("fire", "if due and tonumber(due) <= now then", "if true then", 26),
     "an outcome is written again": ("complete", FENCED, "", 4),
     "a run has no token": ("start", "'token', entry, 'start', entry", "'start', entry", 5),
-    "nobody is woken": ("record", "drive(ctl, KEYS[6], run_id, x) }", "'' }", 7),
     "XACK's answer is ignored": (
         "record",
         "if drop(stream, group, entry) == 0",
