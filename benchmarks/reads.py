@@ -2,17 +2,16 @@
 
 Both places are asked in blocks, in turn: the first calls of a block, after which the server, the
 socket and the processor's caches have woken, are not counted in either place. Single turns would
-compare a small server that stays warm with a large one that cannot. On a machine that is otherwise
-idle a processor takes either about 30 or about 90 µs to wake, for whole blocks, in both places: a
-figure is the lower quartile of the blocks' medians, which the second kind does not reach. Beside it
-stands what the server itself counted for a call.
+compare a small server that stays warm with a large one that cannot. Processors are kept from
+sleeping, since how long one takes to wake is as long as a read. A figure is the median of the
+medians of the blocks; beside it stands what the server itself counted for a call.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
@@ -22,6 +21,7 @@ from askel import RedisWorkflowService
 from askel.state import Connection, Keys, connect
 from askeld.server_binary import ServerBinary
 from benchmarks.arena import Arena
+from benchmarks.awake import awake
 from benchmarks.crowd import Template, fill, template
 from benchmarks.figures import BenchmarkError, Measured, SkippedError, Value
 from benchmarks.lifecycles import PAYLOAD_BYTES, by_calls, drive_runs
@@ -79,23 +79,24 @@ async def askel(arena: Arena, *, crowd: int, blocks: int, times: int) -> Measure
                 )
                 for name, place in places.items()
             }
-            for read in READS:
-                for turn in range(blocks):
+            turns = [(turn, read) for read in READS for turn in range(blocks)]
+            with awake():
+                for turn, read in turns:
                     for name in PLACES[:: 1 if turn % 2 else -1]:
                         block = await _block(places[name].control, calls[name][read], times)
                         found.setdefault((read, name), []).append(block)
         finally:
             for service in services.values():
                 await service.close()
-    waits = {
-        which: _lower_quartile([block.wait_s for block in several]) * 1e3
+    medians = {
+        which: statistics.median(block.wait_s for block in several) * 1e3
         for which, several in found.items()
     }
     server = {
         f"{read}_{name}_server": Value(statistics.median(b.server_us for b in several), "µs")
         for (read, name), several in found.items()
     }
-    measured = _measured(waits, crowd, {"blocks": blocks, "times": times})
+    measured = _measured(medians, crowd, {"blocks": blocks, "times": times})
     return Measured({**measured.values, **server}, measured.counts)
 
 
@@ -105,10 +106,6 @@ async def _block(control: Connection, call: Callable[[], Awaitable[object]], tim
     waits = [await _timed(call) for _ in range(_WAKING + times)]
     served = served_us(before, await read_stats(control))
     return Block(statistics.median(waits[_WAKING:]), served / len(waits))
-
-
-def _lower_quartile(values: Sequence[float]) -> float:
-    return statistics.quantiles(values, n=4, method="inclusive")[0]
 
 
 async def _timed(call: Callable[[], Awaitable[object]]) -> float:
@@ -126,21 +123,23 @@ async def node(arena: Arena, *, crowd: int, times: int) -> Measured:
         for name in PLACES
     }
     async with _places(arena, _make_node, crowd) as places:
-        answer = await drive(
-            Payloads(PAYLOAD_BYTES).values,
-            mode="reads",
-            prefix=Keys().prefix,
-            names=READS,
-            times=few,
-            places={
-                name: {
-                    "url": place.url,
-                    "ids": place.own,
-                    "deletable": await place.deletable(few[name]["delete_run"]),
-                }
-                for name, place in places.items()
-            },
-        )
+        asked = {
+            name: {
+                "url": place.url,
+                "ids": place.own,
+                "deletable": await place.deletable(few[name]["delete_run"]),
+            }
+            for name, place in places.items()
+        }
+        with awake():
+            answer = await drive(
+                Payloads(PAYLOAD_BYTES).values,
+                mode="reads",
+                prefix=Keys().prefix,
+                names=READS,
+                times=few,
+                places=asked,
+            )
     medians = {
         (read, name): statistics.median(found)
         for name, waits in answer["waits"].items()
