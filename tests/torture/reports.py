@@ -40,6 +40,7 @@ GOOD = Report(
     re_execution_ratio=1.075,
     refused_stale_writes={"turn_refused LOST": 1},
     points={"before_turn": 1, "after_turn": 1},
+    points_planned={"before_turn": 2, "after_turn": 2},
     awaits=2,
     evaluated=1_000,
     violations=0,

@@ -1,5 +1,6 @@
 """A run that has shown less than it claims fails, and says in what."""
 
+import msgspec
 import pytest
 from tests.torture.reports import GOOD, without
 
@@ -37,10 +38,15 @@ def test_whatever_was_not_shown_is_said(report, sentence):
     assert sentence in said
 
 
-def test_points_are_asked_for_only_where_there_were_deaths_enough():
-    faults = {**GOOD.faults, "failpoint": FaultReport(7, 7)}
+@pytest.mark.parametrize(("planned", "wanted"), [(1, 1), (2, 1), (3, 1), (12, 6)])
+def test_each_point_that_was_planned_is_asked_for(planned, wanted):
+    """Half of the times are enough, but once at least."""
+    report = without(points_planned={"before_turn": planned}, points={"before_turn": wanted})
 
-    assert list(guards(without(faults=faults, points={"before_turn": 0, "after_turn": 0}))) == []
+    assert list(guards(report)) == []
+    assert list(guards(msgspec.structs.replace(report, points={"before_turn": wanted - 1}))) == [
+        f"failpoint before_turn was reached {wanted - 1} times, not {wanted}"
+    ]
 
 
 def test_a_judge_that_saw_nothing_is_no_judge():
@@ -53,9 +59,14 @@ def test_what_is_rare_in_a_round_is_not_asked_of_it():
     report = without(
         faults={"kill9": FaultReport(20, 0), "oom": FaultReport(1, 0)}, points={"before_turn": 0}
     )
+    report = msgspec.structs.replace(report, points_planned={"before_turn": 1})
 
     assert list(guards(report, least=20)) == ["kill9 never bit"]
-    assert list(guards(report)) == ["kill9 never bit", "oom never bit"]
+    assert list(guards(report)) == [
+        "kill9 never bit",
+        "oom never bit",
+        "failpoint before_turn was reached 0 times, not 1",
+    ]
 
 
 @pytest.mark.parametrize(

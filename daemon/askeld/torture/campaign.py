@@ -128,6 +128,7 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
         config.prefix,
         torture.log,
         may_lose=config.may_lose,
+        max_deliveries=torture.max_deliveries,
     )
     figures = await _figures(torture)
     effects = read_effects(config.directory / "effects.jsonl")
@@ -163,10 +164,11 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
         attempts=figures.attempts,
         executions=executed,
         re_execution_ratio=round(executed / steps, 3) if steps else 0.0,
-        refused_stale_writes={name: workers.counts[name] for name in STALE},
+        refused_stale_writes={name: workers.stale[name] for name in STALE},
         points={name: workers.points[name] for name in torture.points}
         if "failpoint" in faults
         else {},
+        points_planned=torture.points_planned,
         awaits=sum(name.startswith("await") for name in workers.points),
         evaluated=verdict.evaluated,
         violations=sum(verdict.by_kind.values()) + len(figures.wrong_ends),

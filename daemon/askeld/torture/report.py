@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
 import msgspec
 
 GOOD, BROKEN, TOO_LITTLE = "nothing broke", "promises were broken", "too little was tried"
-#: Answers that refuse what a former owner of a run, or of an attempt, still sends.
+#: Answers that refuse what a former owner of a run, or of an attempt, still sends. They count only
+#: of workers that have just been woken: others are refused for other reasons, too, as when the
+#: reply to what they had sent was lost.
 STALE = ("turn_refused LOST", "turn_refused CONFLICT", "result_refused FENCED")
 
 
@@ -43,7 +45,8 @@ class Round(msgspec.Struct):
 class Report(msgspec.Struct, kw_only=True):
     """All figures of a run, or the sums over several rounds, which are then named.
 
-    ``failures`` are the guards that were not passed.
+    ``points`` and ``points_planned`` tell how often workers died at each named point, and how often
+    they were to. ``failures`` are the guards that were not passed.
     """
 
     askel: str
@@ -75,6 +78,7 @@ class Report(msgspec.Struct, kw_only=True):
     re_execution_ratio: float
     refused_stale_writes: dict[str, int]
     points: dict[str, int]
+    points_planned: dict[str, int]
     awaits: int
     evaluated: int
     violations: int
@@ -134,10 +138,10 @@ def guards(report: Report, *, least: int = 0) -> Iterator[str]:
         yield "no attempt was lost, although workers died"
     if "proxy" in faults and not report.commands.get("unknown"):
         yield "no command's outcome was unknown, although replies were lost"
-    each = _planned_of_each(faults, len(report.points))
-    for point, count in report.points.items() if each >= least else ():
-        if count < each // 2:
-            yield f"failpoint {point} was reached {count} times, not {each // 2}"
+    for point, planned in report.points_planned.items():
+        count, wanted = report.points.get(point, 0), max(planned // 2, 1)
+        if planned >= least and count < wanted:
+            yield f"failpoint {point} was reached {count} times, not {wanted}"
     if not report.runs_by_status.get("completed"):
         yield "no run completed"
     if report.control is not None and not report.control["violations"]:
@@ -150,9 +154,3 @@ def _unseen(report: Report) -> Iterator[str]:
         yield "the judge evaluated nothing"
     if not report.commands.get("accepted"):
         yield "no command was accepted"
-
-
-def _planned_of_each(faults: Mapping[str, FaultReport], points: int) -> int:
-    """Half of the failpoints name a point, each in its turn; half of those must have bitten."""
-    planned = faults["failpoint"].planned if "failpoint" in faults else 0
-    return planned // (2 * points) if points else 0

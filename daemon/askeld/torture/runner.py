@@ -90,6 +90,17 @@ class Torture:
         """The named points at which workers of this run may die."""
         return POINTS if self.config.mode == "askel" else _NAIVE_POINTS
 
+    @property
+    def points_planned(self) -> dict[str, int]:
+        """How often a worker was to die at each of them, so far."""
+        fault = self.faults.get(Failpoint.name)
+        return dict(fault.planned) if isinstance(fault, Failpoint) else {}
+
+    @property
+    def max_deliveries(self) -> int:
+        """How often a worker of this run takes the same entry."""
+        return int(self._settings["max_deliveries"])
+
     def _make_faults(self) -> None:
         lease_s = self._settings["claim_idle_ms"] / 1_000
         known: list[Fault] = [

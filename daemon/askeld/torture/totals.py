@@ -17,7 +17,7 @@ _SAME = ("askel", "mode", "durability", "may_lose", "workers")
 _SUMMED = ("deaths", "restarts", "lost", "duplicated", "evaluated", "violations")
 _COUNTED = (
     *("commands", "runs_by_status", "attempts", "refused_stale_writes", "points"),
-    "violations_by_kind",
+    *("points_planned", "violations_by_kind"),
 )
 _LINES = ("stuck", "told", "diagnosis", "notes", "mishaps")
 

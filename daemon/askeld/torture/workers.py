@@ -26,6 +26,8 @@ _POLL_S = 0.01
 _RESTART_S = 0.2
 _READY_S = 30.0
 _CHUNK = 65_536
+#: So long a worker that was stopped speaks of what it had done before.
+_REMEMBERS_MS = 1_000
 #: So many workers may end by themselves before the run is given up.
 _MOST_ENDED = 50
 
@@ -61,7 +63,8 @@ class Workers:
     """Hires workers of a fork server, and knows each from its evidence.
 
     ``silenced`` holds when each pid fell silent (ms) and by what; ``counts`` what the evidence
-    said, by event; ``points`` where failpoints bit.
+    said, by event; ``stale`` how workers that had just been woken were refused; ``points`` where
+    failpoints bit.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class Workers:
         self.alive: dict[int, Worker] = {}
         self.silenced: dict[int, list[tuple[int, str]]] = {}
         self.counts: Counter[str] = Counter()
+        self.stale: Counter[str] = Counter()
+        self._woken: dict[int, int] = {}
         self.points: Counter[str] = Counter()
         self.mishaps: list[dict[str, Any]] = []
         self.ended: list[str] = []
@@ -191,6 +196,11 @@ class Workers:
         self.silenced.setdefault(worker.pid, []).append((at, by))
         return at
 
+    def wake(self, worker: Worker) -> None:
+        """Let *worker*, which was stopped, go on: for a while it speaks of what it remembers."""
+        self._woken[worker.pid] = time.time_ns() // 1_000_000
+        worker.signal(signal.SIGCONT)
+
     def read_evidence(self) -> None:
         """Take in what the processes have written since."""
         for line in self._reader.new_lines():
@@ -210,6 +220,9 @@ class Workers:
                     worker.killed_at = line["at"]
             case "turn_refused" | "result_refused":
                 event = f"{event} {line['answer']}"
+                woken = self._woken.get(line["pid"])
+                if woken is not None and line["at"] - woken <= _REMEMBERS_MS:
+                    self.stale[event] += 1
             case _ if line.get("level") in {"error", "critical"}:
                 self.mishaps.append(line)
         self.counts[event] += 1

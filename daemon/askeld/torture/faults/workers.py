@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import signal
+from collections import Counter
 
 import anyio
 
 from askeld.torture.workers import Worker, Workers
 
 _PAUSE_S = 0.005
+_AWAIT = "await"
 #: How long a doomed worker may take to come by its point.
 _DOOM_S = 2.0
 _MOST_TRIES = 6
+#: At a named point: some are rare, as those of timers.
+_MOST_TRIES_NAMED = 20
 #: After how many awaits doomed workers die: powers of ten. A start takes about a hundred.
 _MAGNITUDES = (1.3, 3.0)
 #: How long a worker that woke up is left alone, so that it can say what it has to say.
@@ -45,7 +49,8 @@ class Kill9:
 class Failpoint:
     """Death at a chosen point: before or after a script, or at any await whatever.
 
-    Half of the strikes name one of *points*, each in its turn; half count awaits.
+    Half of the strikes name one of *points*, each in its turn; half count awaits. ``planned`` is how
+    often each was named.
     """
 
     name = "failpoint"
@@ -55,13 +60,15 @@ class Failpoint:
         self._workers = workers
         self._points = points
         self._turn = 0
+        self._first: int | None = None
+        self.planned: Counter[str] = Counter()
         self.bites = 0
         self.over_at: list[int] = []
 
     async def strike(self, dice: random.Random) -> None:
         """Hire one worker more, and see it die at its point."""
         point, nth = self._next(dice)
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MOST_TRIES if point == _AWAIT else _MOST_TRIES_NAMED):
             worker = await self._workers.hire(f"{point}:{nth}")
             with anyio.move_on_after(_DOOM_S):
                 await worker.dead.wait()
@@ -75,8 +82,12 @@ class Failpoint:
     def _next(self, dice: random.Random) -> tuple[str, int]:
         self._turn += 1
         if self._turn % 2:
-            return "await", round(10 ** dice.uniform(*_MAGNITUDES))
-        return self._points[self._turn // 2 % len(self._points)], dice.randint(1, 3)
+            return _AWAIT, round(10 ** dice.uniform(*_MAGNITUDES))
+        if self._first is None:  # runs of few strikes take up others by other seeds
+            self._first = dice.randrange(len(self._points))
+        point = self._points[(self._first + self._turn // 2) % len(self._points)]
+        self.planned[point] += 1
+        return point, dice.randint(1, 3)
 
 
 class SigStop:
@@ -99,7 +110,7 @@ class SigStop:
         worker.signal(signal.SIGSTOP)
         await self._workers.balance()
         await anyio.sleep(self._lease_s * dice.uniform(2, 4))
-        worker.signal(signal.SIGCONT)
+        self._workers.wake(worker)
         await anyio.sleep(_TALK_S)
         if not worker.dead.is_set():
             self.bites += 1
