@@ -185,14 +185,15 @@ async def test_the_app_may_come_from_the_environment(own_server, tmp_path, app_f
 async def test_the_log_level_is_kept(own_server, tmp_path):
     quiet = {"ASKEL_LOG_LEVEL": "error"}
     async with worker(own_server, tmp_path, (ASKEL, "worker"), **quiet) as process:
+        # The quiet one says nothing when it is ready: it is once its consumer reads, and it is the
+        # only one so far.
+        async with RedisWorkflowService(own_server.url, key_prefix="w") as service:
+            await wait_until(partial(has_reader, service.connection))
         loud = worker(own_server, tmp_path, (ASKEL, "worker", "--log-level", "info"), **quiet)
         async with loud:
             await loud.wait_ready()  # A flag wins over its variable.
             loud.terminate()
             await loud.wait()
-        # The quiet one says nothing when it is ready: it is once its consumer reads.
-        async with RedisWorkflowService(own_server.url, key_prefix="w") as service:
-            await wait_until(partial(has_reader, service.connection))
         process.terminate()
         assert await process.wait() == 0
         assert process.output().strip() == ""

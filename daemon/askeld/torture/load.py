@@ -39,6 +39,7 @@ class Load:
         self._dice = config.dice("load")
         self._resumes = 0
         self._driven: deque[tuple[int, int]] = deque()
+        self._totals: dict[int, int] = {}
         self.counts: Counter[str] = Counter()
         self.sent = 0
         self.ended = 0
@@ -92,14 +93,17 @@ class Load:
 
     async def resume_all(self) -> None:
         """Resume whatever is suspended."""
-        try:
-            names = await self._client.zrange(f"{self._config.prefix}:runs:status:suspended", 0, -1)
-        except (RedisConnectionError, RedisTimeoutError, ResponseError):
-            return
-        for name in names:
+        for run_id in await self._ids("suspended"):
             self._resumes += 1
-            run_id = name.decode()
             await self.send(f"resume-{self._resumes}", "run.resume", run_id)
+
+    async def _ids(self, status: str) -> list[str]:
+        """Return which runs have *status*; none while the server is away."""
+        index = f"{self._config.prefix}:runs:status:{status}"
+        try:
+            return [name.decode() for name in await self._client.zrange(index, 0, -1)]
+        except (RedisConnectionError, RedisTimeoutError, ResponseError):
+            return []
 
     async def _start(self, number: int) -> None:
         program = random_program(self._dice, self._config.steps)
@@ -133,9 +137,22 @@ class Load:
     async def _complete(self, until: int) -> None:
         """Complete the driven runs before number *until*."""
         while self._driven and self._driven[0][0] < until:
-            number, total = self._driven.popleft()
-            output = {"output": str(total)}
-            await self.send(f"complete-{number}", "run.complete", f"r{number}", output, total)
+            number, self._totals[number] = self._driven.popleft()
+            await self._complete_one(number)
+
+    async def _complete_one(self, number: int) -> None:
+        total = self._totals[number]
+        output = {"output": str(total)}
+        await self.send(f"complete-{number}", "run.complete", f"r{number}", output, total)
+
+    async def complete_again(self) -> None:
+        """Complete the driven runs that still go on: the server may have lost that it was asked to.
+
+        So does any program whose server may lose what it acknowledged.
+        """
+        going_on = set(await self._ids("running"))
+        for number in [n for n in self._totals if f"r{n}" in going_on]:
+            await self._complete_one(number)
 
     async def _disturb(self, number: int) -> None:
         """Signal, suspend or cancel a run, or leave it alone."""

@@ -42,6 +42,8 @@ _NAIVE_IDLE_MS = 2_000
 _NAIVE_POINTS = ("before_command", "after_command")
 _REDIS_PORT = 6379
 _POLL_S = 0.05
+#: Nothing has moved for so long: what the client asked for may be lost, where that is allowed.
+_ASK_AGAIN_S = 2.0
 _SHOW_S = 1.0
 #: How many strikes of one kind may go on at the same time.
 _AT_ONCE = 6
@@ -204,7 +206,7 @@ class Torture:
 
     async def _drain(self) -> None:
         """Wait until every run has ended and nothing is left; what does not move is stuck."""
-        began = moved = anyio.current_time()
+        began = moved = asked = anyio.current_time()
         clock = self.faults.get(ClockJump.name)
         if isinstance(clock, ClockJump):
             await clock.end()
@@ -216,7 +218,11 @@ class Torture:
                 break
             if left != seen:
                 seen, moved = left, anyio.current_time()
-            if anyio.current_time() - moved > self.config.stuck_s:
+            now = anyio.current_time()
+            if self.config.may_lose and now - max(moved, asked) > _ASK_AGAIN_S:
+                asked = now
+                await self.load.complete_again()
+            if now - moved > self.config.stuck_s:
                 self.stuck = left
                 self.diagnosis = await describe(self.client, self.config.prefix, self.workers)
                 break

@@ -49,8 +49,8 @@ class Kill9:
 class Failpoint:
     """Death at a chosen point: before or after a script, or at any await whatever.
 
-    Half of the strikes name one of *points*, each in its turn; half count awaits. ``planned`` is how
-    often each was named.
+    Half of the strikes name one of *points*, each in its turn; half count awaits. ``planned`` is
+    how often each was named.
     """
 
     name = "failpoint"
