@@ -1,8 +1,9 @@
-"""Processors that never sleep, so that what is measured is not how long they take to wake.
+"""Processors that never sleep, a server on one and its client on another, for waits of 0.1 ms.
 
 A processor with nothing to do is halted, and takes from 10 to 90 µs to wake, for whole seconds the
-one or the other: as long as a read takes, and a matter of chance. A spinning process of the lowest
-priority on each keeps them awake; whoever has work takes its place at once.
+one or the other; and whether a server shares its processor with the client is up to the scheduler.
+Either is as long as a read takes, and a matter of chance. A spinning process of the lowest priority
+keeps each processor awake; whoever has work takes its place at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
 _SPIN = """
@@ -25,11 +26,20 @@ while os.getppid() == parent:
 
 
 @contextmanager
-def awake() -> Iterator[None]:
-    """Keep this process's processors awake for the body; on Linux, elsewhere do nothing."""
+def awake(servers: Iterable[int]) -> Iterator[None]:
+    """Keep the processors awake for the body, and this process apart from those of *servers*.
+
+    On Linux with two processors or more; elsewhere nothing is done.
+    """
+    processors = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
     with ExitStack() as stack:
-        for processor in os.sched_getaffinity(0) if sys.platform == "linux" else ():
+        for processor in processors:
             command = [sys.executable, "-c", _SPIN, str(processor), str(os.getpid())]
             spinner = stack.enter_context(subprocess.Popen(command))
             stack.callback(spinner.kill)
+        if len(processors) > 1:
+            places = dict.fromkeys(servers, processors[:1]) | {0: processors[1:]}
+            for pid, place in places.items():
+                stack.callback(os.sched_setaffinity, pid, os.sched_getaffinity(pid))
+                os.sched_setaffinity(pid, place)
         yield

@@ -2,9 +2,9 @@
 
 Both places are asked in blocks, in turn: the first calls of a block, after which the server, the
 socket and the processor's caches have woken, are not counted in either place. Single turns would
-compare a small server that stays warm with a large one that cannot. Processors are kept from
-sleeping, since how long one takes to wake is as long as a read. A figure is the median of the
-medians of the blocks; beside it stands what the server itself counted for a call.
+compare a small server that stays warm with a large one that cannot. Processors are kept awake, and
+the servers on one of them (see `awake`). A figure is the median of the blocks' medians; beside it
+stands what the server itself counted for a call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from benchmarks.figures import BenchmarkError, Measured, SkippedError, Value
 from benchmarks.lifecycles import PAYLOAD_BYTES, by_calls, drive_runs
 from benchmarks.payloads import Payloads
 from benchmarks.peer import drive
-from benchmarks.server_stats import read_stats, served_us
+from benchmarks.server_stats import read_pid, read_stats, served_us
 from benchmarks.servers import private_server
 
 READS = ("get_run", "get_run_history", "get_run_status", "list_runs", "delete_run")
@@ -56,6 +56,7 @@ class Place(msgspec.Struct, frozen=True):
     """A server with our own runs on it, and what can be copied there."""
 
     url: str
+    pid: int
     control: Connection
     own: list[str]
     model: Template
@@ -80,7 +81,7 @@ async def askel(arena: Arena, *, crowd: int, blocks: int, times: int) -> Measure
                 for name, place in places.items()
             }
             turns = [(turn, read) for read in READS for turn in range(blocks)]
-            with awake():
+            with awake([place.pid for place in places.values()]):
                 for turn, read in turns:
                     for name in PLACES[:: 1 if turn % 2 else -1]:
                         block = await _block(places[name].control, calls[name][read], times)
@@ -131,7 +132,7 @@ async def node(arena: Arena, *, crowd: int, times: int) -> Measured:
             }
             for name, place in places.items()
         }
-        with awake():
+        with awake([place.pid for place in places.values()]):
             answer = await drive(
                 Payloads(PAYLOAD_BYTES).values,
                 mode="reads",
@@ -193,7 +194,8 @@ async def _place(
         control = connect(url, timeout_s=_TIMEOUT_S, name="askel-bench")
         try:
             own = await make(url)
-            yield Place(url, control, own, await template(control, Keys().prefix, own[0]))
+            pid = await read_pid(control)
+            yield Place(url, pid, control, own, await template(control, Keys().prefix, own[0]))
         finally:
             await control.close()
 

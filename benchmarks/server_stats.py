@@ -31,9 +31,18 @@ async def read_stats(connection: Connection) -> ServerStats:
     return parse_stats("\r\n".join(reply.decode() for reply in replies))
 
 
+async def read_pid(connection: Connection) -> int:
+    """Return the server's process id."""
+    return int(_lines((await connection.send("INFO", "server")).decode())["process_id"])
+
+
+def _lines(info: str) -> dict[str, str]:
+    return dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+
+
 def parse_stats(info: str) -> ServerStats:
     """Return the reading in the text of INFO."""
-    lines = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
+    lines = _lines(info)
     return ServerStats(
         cpu_us=(float(lines["used_cpu_user"]) + float(lines["used_cpu_sys"])) * 1e6,
         connections=int(lines["total_connections_received"]),
