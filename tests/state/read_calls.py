@@ -64,7 +64,7 @@ FACTS_ANSWER = [
     2,
     [[b"s", b"running", b"f", b"2", b"5", b"exponential", b"6-0", b"q", b"1500"]],
     [[b"gone"]],
-    [[b"q", 3, 1, 1, [b"me", 20]]],
+    [[b"q", 3, 1, 1, [b"me", 20], b"4900"]],
 ]
 FACTS = RunFacts(
     run_id="r",
@@ -84,7 +84,7 @@ FACTS = RunFacts(
     told={"type": "run.start"},
     open_count=2,
     steps=(OpenStep("s", "running", "f", 2, 5, "exponential", "q", 1_500, Place("gone"), "6-0"),),
-    streams={"q": StreamFacts("q", 3, 1, has_group=True, idle_ms={"me": 20})},
+    streams={"q": StreamFacts("q", 3, 1, has_group=True, idle_ms={"me": 20}, swept_ms=100)},
 )
 
 
@@ -111,6 +111,7 @@ READS = [
             "steps": K.steps("r"),
             "step_stem": K.step_stem("r"),
             "commands": K.commands_default,
+            "sweep": K.sweep(),
         },
         {"group": "askeld", "offset": 11, "most": 20, "reach": 5_000},
         {"OK": (FACTS_ANSWER, FACTS), "NOTFOUND": ([], None)},

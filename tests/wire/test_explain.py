@@ -52,6 +52,14 @@ TABLE = [
     ("undelivered", {"place": Place("waiting")}, "one of 2 commands. The next of the 1 worker"),
     ("no_reader", {"place": Place("waiting", "q"), "streams": {
         "q": structs.replace(QUEUE, idle_ms={})}}, "on queue 'q' to be read"),
+    ("no_reader", {"place": Place("waiting", "q"), "streams": {
+        "q": structs.replace(QUEUE, idle_ms={"w2": 90_000}, swept_ms=90_000)}}, "no worker reads"),
+    ("undelivered", {"place": Place("waiting", "q"), "streams": {
+        "q": structs.replace(QUEUE, idle_ms={"w2": 90_000}, swept_ms=900)}}, "the 1 worker(s)"),
+    ("queued", of(SENT, **PASSIVE, streams={
+        "q": structs.replace(QUEUE, idle_ms={"w2": 90_000}, swept_ms=900)}), "1 worker(s) there"),
+    ("queue_without_worker", of(SENT, **PASSIVE, streams={
+        "q": structs.replace(QUEUE, idle_ms={}, swept_ms=900)}), "no worker reads that queue"),
     ("unknown_workflow", {"place": Place("waiting"), "told": {
         "unknown_since": str(NOW - 60_000), "tries": "7"}}, "(7 times so far)"),
     ("unknown_workflow", {"told": {"unknown_since": "x"}}, "none has its workflow"),

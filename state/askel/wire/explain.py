@@ -226,7 +226,7 @@ def _undelivered(facts: RunFacts, queue: str) -> Why:
         return _unknown(facts)
     stream = facts.streams[queue]
     what = f"waits on {queue_name(queue)} to be read by a worker, one of {stream.backlog} commands"
-    if not stream.readers:
+    if not stream.is_served:
         return Why(
             state="no_reader",
             what=f"{what}; no worker reads it",
@@ -234,11 +234,12 @@ def _undelivered(facts: RunFacts, queue: str) -> Why:
             next="It goes on when a worker that has its workflow reads that queue.",
             command=serve(queue),
         )
+    count = max(len(stream.readers), 1)
     return Why(
         state="undelivered",
         what=what,
         since=facts.updated_at,
-        next=f"The next of the {len(stream.readers)} worker(s) there that has room takes it.",
+        next=f"The next of the {count} worker(s) there that has room takes it.",
     )
 
 

@@ -94,7 +94,7 @@ def _on_queue(facts: RunFacts, step: OpenStep, more: str) -> Why:
         f"waits for step {step.name!r}{attempt_of(step)} on {queue_name(queue)} since "
         f"{clock(step.updated_at)}{', after a pause of its own' if again else ''}"
     )
-    if stream is None or not stream.readers:
+    if stream is None or not stream.is_served:
         return Why(
             state="queue_without_worker",
             what=f"{what}; no worker reads that queue{more}",
@@ -161,7 +161,7 @@ def serve(queue: str) -> str:
 
 
 def _readers(stream: StreamFacts) -> str:
-    return f"{len(stream.readers)} worker(s) there, {stream.backlog} commands unread"
+    return f"{max(len(stream.readers), 1)} worker(s) there, {stream.backlog} commands unread"
 
 
 def queue_name(queue: str) -> str:

@@ -1,6 +1,6 @@
 -- read_facts: who and what a run waits for: its hash, control record and lock, where its token is, the steps
 -- that have not ended (the newest of them, of the last reach steps), and the streams that those are on.
--- KEYS run ctl history lock steps step_stem commands
+-- KEYS run ctl history lock steps step_stem commands sweep
 -- ARGV group offset most reach
 -- OK now {run...} {ctl...} holder pttl length {token...} {entry...} open {step...} {lease...} {stream...} | NOTFOUND
 --- include clock tolerant place nobody
@@ -26,7 +26,9 @@ local function stream_of(queue)
       if facts.name ~= NOBODY then members[#members + 1], members[#members + 2] = facts.name, facts.idle end
     end
     known[name] = { last = last }
-    streams[#streams + 1] = { queue or '', tolerant('XLEN', name) or 0, pending or 0, last and 1 or 0, members }
+    local turn = (queue and queue ~= '') and KEYS[8] .. ':' .. queue or KEYS[8]
+    streams[#streams + 1] = { queue or '', tolerant('XLEN', name) or 0, pending or 0, last and 1 or 0, members,
+      tolerant('HGET', turn, 'at') or '' }
   end
   return name, known[name].last
 end

@@ -33,13 +33,19 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class StreamFacts(msgspec.Struct, frozen=True):
-    """A stream of commands: how many are on it, how many are in work, and who reads it."""
+    """A stream of commands: how many are on it, how many are in work, and who reads it.
+
+    ``swept_ms`` is how long ago a worker last looked for work of the dead there, as every one of
+    them does each second or so; None: never. Before Redis 7.2 a consumer's idle time goes on while
+    its read waits, so that it tells of nobody that he is gone.
+    """
 
     queue: str
     length: int
     pending: int
     has_group: bool
     idle_ms: dict[str, int]
+    swept_ms: int | None = None
 
     @property
     def backlog(self) -> int:
@@ -48,8 +54,14 @@ class StreamFacts(msgspec.Struct, frozen=True):
 
     @property
     def readers(self) -> list[str]:
-        """The consumers that are alive."""
+        """The consumers that are surely alive."""
         return [name for name, idle in self.idle_ms.items() if idle < ALIVE_MS]
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a worker is there. One that ends in order takes its consumer with it."""
+        is_swept = self.swept_ms is not None and self.swept_ms < ALIVE_MS
+        return bool(self.readers) or bool(self.idle_ms and is_swept)
 
 
 class OpenStep(msgspec.Struct, frozen=True):
@@ -118,6 +130,7 @@ async def read_facts(
             keys.steps(run_id),
             keys.step_stem(run_id),
             keys.commands_default,
+            keys.sweep(),
         ],
         [GROUP, offset, _MOST_STEPS, _REACH],
         patience_s=patience_s,
@@ -148,7 +161,7 @@ async def read_facts(
         told=dict(zip(map(_text, told[::2]), map(_text, told[1::2]), strict=True)),
         open_count=count,
         steps=tuple(_step(*pair) for pair in zip(steps, leases, strict=True)),
-        streams={_text(item[0]): _stream(item) for item in streams},
+        streams={_text(item[0]): _stream(item, int(now)) for item in streams},
     )
 
 
@@ -203,10 +216,12 @@ def _step(words: list[Any], lease: list[Any]) -> OpenStep:
     )
 
 
-def _stream(words: list[Any]) -> StreamFacts:
-    queue, length, pending, has_group, members = words
+def _stream(words: list[Any], now: int) -> StreamFacts:
+    queue, length, pending, has_group, members, swept = words
     idle = {_text(name): int(ms) for name, ms in zip(members[::2], members[1::2], strict=True)}
-    return StreamFacts(_text(queue), length, pending, has_group == 1, idle)
+    at = _number(swept)
+    swept_ms = None if at is None else max(now - at, 0)
+    return StreamFacts(_text(queue), length, pending, has_group == 1, idle, swept_ms)
 
 
 def _text(word: bytes | None) -> str:
