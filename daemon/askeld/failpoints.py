@@ -1,9 +1,11 @@
-"""Points at which a test ends the process (SIGKILL), and the record it leaves of that.
+"""Points at which a test ends or stops the process, and the record it leaves of that.
 
 ``ASKEL_FAILPOINT`` says where:
 
 * ``before_turn``, ``after_handler:3``: a named point, the first or the nth time it is reached;
 * ``any:40``: the 40th named point that is reached, whichever it is;
+* ``before_turn:2:stop``: at a named point, SIGSTOP in place of SIGKILL: the process goes on from
+  there when it gets a SIGCONT;
 * ``await:700``: when a task of the event loop is resumed for the 700th time, after whatever await
   that is.
 
@@ -48,15 +50,18 @@ def failpoint(specification: str | None, path: str | None = None) -> Reach | Non
     """
     if not specification:
         return None
-    name, _, count = specification.partition(":")
-    left = int(count or 1)
+    name, count, action = (*specification.split(":"), "", "")[:3]
+    left, end = int(count or 1), {"": _die, "stop": _stop}.get(action)
+    if end is None:
+        msg = f"ASKEL_FAILPOINT {specification!r}: behind point and number comes stop, or nothing"
+        raise ValueError(msg)
 
     def reach(point: str) -> None:
         nonlocal left
         if name in {point, _ANY}:
             left -= 1
             if not left:
-                _die(point, path)
+                end(point, path)
 
     return reach
 
@@ -116,13 +121,19 @@ def _place(coroutine: Any) -> str:
 
 
 def _die(point: str, path: str | None) -> None:
+    _record("failpoint", point, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _stop(point: str, path: str | None) -> None:
+    _record("stoppoint", point, path)
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _record(event: str, point: str, path: str | None) -> None:
     if path:
-        line = {
-            "pid": os.getpid(),
-            "at": time.time_ns() // 1_000_000,
-            "event": "failpoint",
-            "point": point,
-        }
+        at = time.time_ns() // 1_000_000
+        line = {"pid": os.getpid(), "at": at, "event": event, "point": point}
         file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         os.write(file, json.dumps(line).encode() + b"\n")
-    os.kill(os.getpid(), signal.SIGKILL)
+        os.close(file)

@@ -43,20 +43,25 @@ anyio.run(main, backend_options={"use_uvloop": sys.argv[1] == "uvloop"})
 """
 
 
-def run(specification, path, loop="asyncio"):
+def start(specification, path, loop="asyncio"):
     environment = {
         **os.environ,
         "ASKEL_FAILPOINT": specification,
         "ASKEL_FAILPOINT_FILE": str(path),
     }
-    return subprocess.run(
+    return subprocess.Popen(
         [sys.executable, "-c", PROGRAM, loop],
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=30,
-        check=False,
     )
+
+
+def run(specification, path, loop="asyncio"):
+    process = start(specification, path, loop)
+    printed, said = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, printed, said)
 
 
 def point_of(path):
@@ -79,6 +84,25 @@ def test_the_process_dies_there_and_leaves_a_line(specification, point, tmp_path
 
     assert run(specification, path).returncode == -signal.SIGKILL
     assert point_of(path) == point
+
+
+def test_a_process_that_stops_itself_goes_on_from_there(tmp_path):
+    path = tmp_path / "points"
+    process = start("after_turn:1:stop", path)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)
+
+    assert os.WIFSTOPPED(status)
+    assert json.loads(path.read_text())["event"] == "stoppoint"
+    process.send_signal(signal.SIGCONT)
+    printed, _ = process.communicate(timeout=30)
+    assert (process.returncode, printed) == (0, "['child', 'LookupError']\n")
+
+
+def test_what_no_failpoint_does_is_refused(tmp_path):
+    done = run("before_turn:1:dance", tmp_path / "points")
+
+    assert done.returncode == 1
+    assert "behind point and number comes stop, or nothing" in done.stderr
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])

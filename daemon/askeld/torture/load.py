@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from askeld.torture.client_log import ClientLog
 from askeld.torture.config import TortureConfig
-from askeld.torture.programs import outcome, random_program
+from askeld.torture.programs import QUEUE, outcome, random_program
 
 _PAUSE_S = 0.05
 #: So many runs may be under way; beyond that the load waits.
@@ -24,6 +24,8 @@ _MOST_UNDER_WAY = 400
 #: One run of so many is driven by the client itself.
 _DRIVEN_OF = 20
 _COMPLETED_AFTER = 10
+#: One start of so many goes to the queue, where not every worker reads.
+_ON_QUEUE_OF = 6
 _ENDED = (":status:completed", ":status:failed", ":status:cancelled")
 
 
@@ -85,11 +87,12 @@ class Load:
                 await self._client.zcard(f"{prefix}:runs{index}")
                 for index in ("", ":status:running", ":status:suspended", *_ENDED)
             ]
-            waiting = await self._client.xlen(f"{prefix}:commands")
+            stream = f"{prefix}:commands"
+            waiting = [await self._client.xlen(name) for name in (stream, f"{stream}:{QUEUE}")]
         except (RedisConnectionError, RedisTimeoutError, ResponseError):
             return
         self.there, running, self.suspended, *ended = counts
-        self.ended, self.under_way = sum(ended), running + waiting
+        self.ended, self.under_way = sum(ended), running + sum(waiting)
 
     async def resume_all(self) -> None:
         """Resume whatever is suspended."""
@@ -113,8 +116,10 @@ class Load:
             "if_exists": "return",
         }
         run_id, expected = f"r{number}", outcome(program)
+        is_queued = self._config.mode == "askel" and self._dice.randrange(_ON_QUEUE_OF) == 0
+        queue = QUEUE if is_queued else ""
         for _ in range(self._dice.choice([1, 1, 2])):
-            await self.send(f"start-{number}", "run.start", run_id, fields, expected)
+            await self.send(f"start-{number}", "run.start", run_id, fields, expected, queue=queue)
         self.sent += 1
 
     async def _drive(self, number: int) -> None:
@@ -175,14 +180,17 @@ class Load:
         run_id: str,
         fields: dict[str, Any] | None = None,
         expected: int | None = None,
+        *,
+        queue: str = "",
     ) -> None:
-        """Send a command under the id *op* until Redis says that it has it."""
+        """Send a command under the id *op* to *queue* until Redis says that it has it."""
+        stream = f"{self._config.prefix}:commands{f':{queue}' if queue else ''}"
         words = {"type": kind, "id": op, "run_id": run_id, **(fields or {})}
         while True:
             self._log.write(op, kind, run_id, "invoke", expected=expected)
             self.counts["sent"] += 1
             try:
-                entry = await self._sender.xadd(f"{self._config.prefix}:commands", words)
+                entry = await self._sender.xadd(stream, words)
             except (RedisConnectionError, RedisTimeoutError):
                 self._log.write(op, kind, run_id, "unknown")
                 self.counts["unknown"] += 1

@@ -128,14 +128,23 @@ class Torture:
         folder = self.config.directory
         self._hired += 1
         url = self.url if self._hired % _PROXIED_OF else self.proxied_url
+        settings = {"url": url, "prefix": self.config.prefix, "queues": self._queues(failpoint)}
         return WorkerSpec(
             mode=self.config.mode,
-            settings={**self._settings, "url": url, "prefix": self.config.prefix},
+            settings={**self._settings, **settings},
             evidence=str(folder / "evidence.jsonl"),
             effects=str(folder / "effects.jsonl"),
             errors=str(folder / "workers.err"),
             failpoint=failpoint,
         )
+
+    def _queues(self, failpoint: str) -> tuple[str, ...]:
+        """Return what the next worker serves: some serve one queue only, while one serves all."""
+        queues = tuple(self._settings["queues"])
+        is_choosy = self.config.mode == "askel" and not failpoint and self._hired % 2
+        if not is_choosy or not self.workers.serves(queues):
+            return queues
+        return (queues[self._hired // 2 % len(queues)],)
 
     async def close(self) -> None:
         """Close the client and its log."""
@@ -211,6 +220,8 @@ class Torture:
         if isinstance(clock, ClockJump):
             await clock.end()
         await self.workers.fill()
+        if not self.workers.serves(self._settings["queues"]):
+            await self.workers.hire()  # whoever is left might serve the same queue
         seen: object = None
         while True:
             left = await self._left()

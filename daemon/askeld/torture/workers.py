@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -35,14 +35,16 @@ _MOST_ENDED = 50
 class Worker:
     """One process: its pid, whether it takes work, whether it may be harmed."""
 
-    def __init__(self, pid: int, failpoint: str) -> None:
-        """Know the process *pid*, which dies at *failpoint* if that is named."""
+    def __init__(self, pid: int, failpoint: str, queues: Sequence[str] = ()) -> None:
+        """Know the process *pid*, which dies at *failpoint* if named, and serves *queues*."""
         self.pid = pid
         self.failpoint = failpoint
+        self.queues = tuple(queues)
         self.is_spared = bool(failpoint)
         self.is_stopped = False
         self.killed_at: int | None = None
         self.ready = anyio.Event()
+        self.stopped_itself = anyio.Event()
         self.dead = anyio.Event()
 
     def signal(self, number: signal.Signals) -> None:
@@ -53,8 +55,9 @@ class Worker:
 
 
 class _Hiring:
-    def __init__(self, failpoint: str) -> None:
+    def __init__(self, failpoint: str, queues: Sequence[str]) -> None:
         self.failpoint = failpoint
+        self.queues = queues
         self.there = anyio.Event()
         self.worker: Worker | None = None
 
@@ -141,8 +144,9 @@ class Workers:
     async def hire(self, failpoint: str = "") -> Worker:
         """Start one more worker and return it when it is there; it may not be ready yet."""
         number, self._number = self._number, self._number + 1
-        hiring = self._orders[number] = _Hiring(failpoint)
-        order = Order(number, self._spec(failpoint))
+        spec = self._spec(failpoint)
+        hiring = self._orders[number] = _Hiring(failpoint, spec.settings["queues"])
+        order = Order(number, spec)
         await self._send(msgspec.json.encode(order) + b"\n")
         with anyio.fail_after(_READY_S):
             await hiring.there.wait()
@@ -163,6 +167,10 @@ class Workers:
         for worker in self._active():
             with anyio.move_on_after(_READY_S):
                 await worker.ready.wait()
+
+    def serves(self, queues: Sequence[str]) -> bool:
+        """Tell whether one of those at work serves all of *queues*."""
+        return any(set(queues) <= set(worker.queues) for worker in self._active())
 
     def _active(self) -> list[Worker]:
         return [
@@ -218,6 +226,8 @@ class Workers:
                 self.silenced.setdefault(line["pid"], []).append((line["at"], "failpoint"))
                 if worker is not None:
                     worker.killed_at = line["at"]
+            case "stoppoint" if worker is not None:
+                worker.stopped_itself.set()
             case "turn_refused" | "result_refused":
                 event = f"{event} {line['answer']}"
                 woken = self._woken.get(line["pid"])
@@ -251,7 +261,7 @@ class Workers:
     def _learn(self, news: News) -> None:
         if news.status is None:
             hiring = self._orders.pop(news.number)
-            hiring.worker = self.alive[news.pid] = Worker(news.pid, hiring.failpoint)
+            hiring.worker = self.alive[news.pid] = Worker(news.pid, hiring.failpoint, hiring.queues)
             hiring.there.set()
             return
         self.read_evidence()

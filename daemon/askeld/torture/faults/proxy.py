@@ -12,9 +12,8 @@ import anyio
 from askeld.torture.fault_proxy import FaultProxy
 from askeld.torture.faults.server import now_ms
 
-_KINDS = ("lost reply", "lost reply", "half open", "slow")
 #: What changes something: its lost reply is what hurts.
-_WRITES = (b"evalsha", b"EVALSHA", b"XADD", b"xadd")
+_SCRIPT, _COMMAND = (b"evalsha", b"EVALSHA"), (b"XADD", b"xadd")
 _WAIT_S = 2.0
 _LONGEST_HALF_OPEN_S = 0.4
 _LONGEST_DELAY_S, _SLOW_FOR_S = 0.2, 0.3
@@ -34,6 +33,7 @@ class ProxyFault:
         self._proxy = FaultProxy(host, port)
         self.url = self._proxy.url
         self.kinds: Counter[str] = Counter()
+        self._turn = 0
         self.over_at: list[int] = []
 
     @property
@@ -48,19 +48,22 @@ class ProxyFault:
             yield
 
     async def strike(self, dice: random.Random) -> None:
-        """Lose one reply, or make connections silent, or slow."""
-        kind = dice.choice(_KINDS)
-        if kind == "lost reply":
-            await self._lose_reply()
-        elif kind == "half open":
-            await self._half_open(dice.random() * _LONGEST_HALF_OPEN_S)
-        else:
-            await self._be_slow(dice.random() * _LONGEST_DELAY_S)
+        """Lose a reply to a program or a worker, or make connections silent or slow, in turn."""
+        turn, self._turn = self._turn, self._turn + 1
+        match turn % 4:
+            case 0:
+                await self._lose_reply(_COMMAND)
+            case 1:
+                await self._half_open(dice.random() * _LONGEST_HALF_OPEN_S)
+            case 2:
+                await self._lose_reply(_SCRIPT)
+            case _:
+                await self._be_slow(dice.random() * _LONGEST_DELAY_S)
         self.over_at.append(now_ms())
 
-    async def _lose_reply(self) -> None:
-        """Swallow exactly one reply of a command that changes something, and cut the connection."""
-        rule = self._proxy.lose_next_reply(lambda request: any(w in request for w in _WRITES))
+    async def _lose_reply(self, words: tuple[bytes, ...]) -> None:
+        """Swallow exactly one reply to a request with one of *words*, and cut the connection."""
+        rule = self._proxy.lose_next_reply(lambda request: any(word in request for word in words))
         with anyio.move_on_after(_WAIT_S):
             await rule.bit.wait()
         self._proxy.disarm(rule)

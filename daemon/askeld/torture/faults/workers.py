@@ -19,6 +19,8 @@ _MOST_TRIES = 6
 _MOST_TRIES_NAMED = 20
 #: After how many awaits doomed workers die: powers of ten. A start takes about a hundred.
 _MAGNITUDES = (1.3, 3.0)
+#: Just before a worker sends what its runs and handlers have done.
+_WRITES = ("before_turn", "before_complete")
 #: How long a worker that woke up is left alone, so that it can say what it has to say.
 _TALK_S = 0.3
 
@@ -91,7 +93,11 @@ class Failpoint:
 
 
 class SigStop:
-    """SIGSTOP for longer than the lease, SIGCONT, and time to speak for who has been robbed."""
+    """SIGSTOP for longer than the lease, SIGCONT, and time to speak for who has been robbed.
+
+    Half of the strikes stop one that is at work, wherever it is; half stop one at the moment in
+    which it sends what it has done, so that it does send it when it wakes.
+    """
 
     name = "sigstop"
 
@@ -99,15 +105,15 @@ class SigStop:
         """Stop *workers* for two to four times *lease_s*."""
         self._workers = workers
         self._lease_s = lease_s
+        self._turn = 0
         self.bites = 0
         self.over_at: list[int] = []
 
     async def strike(self, dice: random.Random) -> None:
-        """Stop one that is at work, and let it live to wake."""
-        worker = await _victim(self._workers, dice)
-        worker.is_stopped = True
+        """Stop one, and let it live to wake."""
+        self._turn += 1
+        worker = await (self._stop_any(dice) if self._turn % 2 else self._stop_at_a_write(dice))
         stopped_at = self._workers.silence(worker, self.name)
-        worker.signal(signal.SIGSTOP)
         await self._workers.balance()
         await anyio.sleep(self._lease_s * dice.uniform(2, 4))
         self._workers.wake(worker)
@@ -116,7 +122,23 @@ class SigStop:
             self.bites += 1
             self.over_at.append(stopped_at)
         worker.is_stopped = worker.is_spared = False
+        worker.failpoint = ""
         await self._workers.balance()
+
+    async def _stop_any(self, dice: random.Random) -> Worker:
+        worker = await _victim(self._workers, dice)
+        worker.is_stopped = True
+        worker.signal(signal.SIGSTOP)
+        return worker
+
+    async def _stop_at_a_write(self, dice: random.Random) -> Worker:
+        """Hire one that stops itself; one that comes by no write is stopped where it is."""
+        worker = await self._workers.hire(f"{dice.choice(_WRITES)}:{dice.randint(1, 3)}:stop")
+        with anyio.move_on_after(_DOOM_S):
+            await worker.stopped_itself.wait()
+        worker.is_stopped = True
+        worker.signal(signal.SIGSTOP)
+        return worker
 
 
 async def _victim(workers: Workers, dice: random.Random) -> Worker:
