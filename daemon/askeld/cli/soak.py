@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import argparse
 import random
-import signal
-import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
-import msgspec
 
-from askel import InvalidOptionError
+from askeld.cli.campaign import (
+    add_output,
+    folder,
+    number,
+    progress,
+    until_ended,
+    write_report,
+)
 from askeld.cli.exits import Exit
 from askeld.cli.soak_report import print_report
 from askeld.torture.soak.campaign import run_soak
 from askeld.torture.soak.config import FAULTS, SoakConfig
-from askeld.torture.soak.report import SoakReport
 from askeld.torture.soak.runner import Soak
 
 EPILOG = f"""\
@@ -36,7 +36,6 @@ examples:
   askel soak
   askel soak --minutes 120 --rate 400 --every 10 --json soak.json
 """
-_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LINE_EVERY_S = 15.0
 _MOST = 100_000
 #: Parts of the time, and the most they come to: how long ended runs are kept, what is not judged,
@@ -59,103 +58,40 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     }.items():
         parser.add_argument(f"--{name}", default=default, metavar="N", help=f"{line} ({default})")
     parser.add_argument("--seed", metavar="N", help="of all dice (a new one, which is printed)")
-    parser.add_argument(
-        "--json", metavar="FILE", help="write the report there, - for standard output"
-    )
-    parser.add_argument("--keep", metavar="FOLDER", help="keep logs and data there")
+    add_output(parser)
     parser.set_defaults(call=_soak, verb=verb)
 
 
 def _soak(options: argparse.Namespace) -> int:
-    with _folder(options.keep) as folder, _progress() as show:
-        report = anyio.run(_run, _config(options, folder), show)
+    with folder(options.keep, "soak") as place, progress(_line, every_s=_LINE_EVERY_S) as show:
+        config = _config(options, place)
+        report = anyio.run(until_ended, partial(run_soak, config, show))
     if report is None:
         return Exit.INTERRUPTED
-    text = msgspec.json.format(msgspec.json.encode(report)) + b"\n"
-    if options.json == "-":
-        sys.stdout.buffer.write(text)
-    else:
-        print_report(report)
-        if options.json:
-            Path(options.json).write_bytes(text)
+    write_report(report, options.json, print_report)
     return Exit.OK if report.is_good else Exit.ERROR
 
 
-def _config(options: argparse.Namespace, folder: Path) -> SoakConfig:
+def _config(options: argparse.Namespace, place: Path) -> SoakConfig:
+    _number = partial(number, most=_MOST)
     seconds = 60.0 * _number("--minutes", options.minutes)
     keep_s, seed = _part(_KEPT, seconds), random.SystemRandom().randrange(1_000_000)
     return SoakConfig(
         seconds=seconds,
         rate=float(_number("--rate", options.rate)),
         every_s=float(_number("--every", options.every)),
-        workers=_number("--workers", options.workers, _LEAST_WORKERS),
+        workers=_number("--workers", options.workers, least=_LEAST_WORKERS),
         steps=_number("--steps", options.steps),
-        seed=seed if options.seed is None else _number("--seed", options.seed, 0),
+        seed=seed if options.seed is None else _number("--seed", options.seed, least=0),
         keep_s=keep_s,
         warm_up_s=max(_part(_WARM_UP, seconds), keep_s + _RETENTION_S),
         sample_s=_part(_SAMPLE, seconds),
-        directory=folder,
+        directory=place,
     )
 
 
 def _part(part: tuple[float, float], seconds: float) -> float:
     return min(seconds * part[0], part[1])
-
-
-def _number(name: str, text: str, least: int = 1) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= _MOST):
-        raise InvalidOptionError(f"{name} {text!r:.40}: give a number from {least} to {_MOST}")
-    return int(text)
-
-
-@contextmanager
-def _folder(kept: str | None) -> Iterator[Path]:
-    if kept is None:
-        with tempfile.TemporaryDirectory(prefix="askel-soak-") as folder:
-            yield Path(folder)
-        return
-    path = Path(kept)
-    path.mkdir(parents=True, exist_ok=True)
-    if any(path.iterdir()):
-        raise InvalidOptionError(f"--keep {kept}: the folder is not empty")
-    yield path
-
-
-async def _run(config: SoakConfig, show: Callable[[Soak], None]) -> SoakReport | None:
-    """Soak; a signal is heeded by cleaning up, and None returned."""
-    report = None
-    async with anyio.create_task_group() as tasks:
-
-        async def heed() -> None:
-            with anyio.open_signal_receiver(*_ENDS) as received:
-                async for _ in received:
-                    tasks.cancel_scope.cancel()
-
-        tasks.start_soon(heed)
-        report = await run_soak(config, show)
-        tasks.cancel_scope.cancel()
-    return report
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Soak], None]]:
-    """Show where things stand on standard error: in place on a terminal, else now and then."""
-    began, last, phase = time.monotonic(), float("-inf"), ""
-    is_terminal = sys.stderr.isatty()
-
-    def show(soak: Soak) -> None:
-        nonlocal last, phase
-        now = time.monotonic()
-        if not is_terminal and now - last < _LINE_EVERY_S and phase == soak.phase:
-            return
-        last, phase = now, soak.phase
-        line = _line(soak, now - began)
-        sys.stderr.write(f"\r\x1b[2K{line}" if is_terminal else f"{line}\n")
-        sys.stderr.flush()
-
-    yield show
-    if is_terminal:
-        sys.stderr.write("\r\x1b[2K")
 
 
 def _line(soak: Soak, seconds: float) -> str:

@@ -8,27 +8,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from askeld.cli.campaign_tables import Row, print_lines, print_rows, wide_console
 from askeld.torture.soak.report import SoakReport
 
-_PIPE_WIDTH = 120
-_MOST_LINES = 60
-_ZEROS = ("lost", "duplicated", "stuck", "violations")
 _STYLES = {"growing": "bold red", "flat": "green", "unknown": "yellow"}
-
-Row = tuple[str, object, str]
 
 
 def print_report(report: SoakReport) -> None:
     """Print all that a person needs to believe the verdict, or to look further."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
+    console = wide_console()
     console.print(
         f"[bold]askel {report.askel}[/] soaked for {report.load_s / 60:.1f} minutes, "
         f"seed {report.seed}, {report.server}, {report.workers} workers, mode {report.mode}"
     )
-    _print_rows(console, "Load", _load(report))
-    _print_rows(console, "What became of it", _outcome(report))
+    print_rows(console, "Load", _load(report))
+    print_rows(console, "What became of it", _outcome(report))
     _print_trends(console, report)
     for title, lines in (
         ("Violations", report.told),
@@ -39,7 +33,7 @@ def print_report(report: SoakReport) -> None:
         ("Said of the judgement", report.notes),
         ("Guards", report.failures),
     ):
-        _print_lines(console, title, lines)
+        print_lines(console, title, lines)
     _print_verdict(console, report)
 
 
@@ -88,27 +82,6 @@ def _print_trends(console: Console, report: SoakReport) -> None:
         table.add_row(f"{one.name}{unit}", *(f"{value:.6g}" for value in values), verdict)
     console.print()
     console.print(table)
-
-
-def _print_rows(console: Console, title: str, rows: Iterator[Row]) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    for label, value, remark in rows:
-        style = ("bold red" if value else "bold green") if label in _ZEROS else ""
-        table.add_row(label, Text(str(value), style=style), remark)
-    console.print()
-    console.print(table)
-
-
-def _print_lines(console: Console, title: str, lines: list[str]) -> None:
-    if lines:
-        console.print(f"\n[bold]{title}[/]")
-        for line in lines[:_MOST_LINES]:
-            console.print(Text(f"  {line}"))
-        if len(lines) > _MOST_LINES:
-            console.print(f"  and {len(lines) - _MOST_LINES} more")
 
 
 def _print_verdict(console: Console, report: SoakReport) -> None:

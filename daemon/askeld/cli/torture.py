@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import random
 import secrets
-import signal
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import anyio
-import msgspec
 
-from askel import InvalidOptionError
 from askel.state import connect
 from askeld.cli.arguments import given_url
+from askeld.cli.campaign import (
+    add_output,
+    folder,
+    number,
+    progress,
+    until_ended,
+    write_report,
+)
 from askeld.cli.exits import Exit
 from askeld.cli.torture_report import print_report
 from askeld.torture.campaign import run_campaign
@@ -48,8 +51,6 @@ examples:
   askel torture --redis redis://staging:6379 --seconds 30
   askel torture --mode naive --seed 7       # the control: this breaks
 """
-_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_MOST = MAX_SEED
 _NOTABLE_START_S = 2.0
 _LINE_EVERY_S = 10.0
 
@@ -74,10 +75,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument(
         "--redis", metavar="URL", help="Redis to use [REDIS_URL]; none: one of ours"
     )
-    parser.add_argument(
-        "--json", metavar="FILE", help="write the report there, - for standard output"
-    )
-    parser.add_argument("--keep", metavar="FOLDER", help="keep logs and data there")
+    add_output(parser)
     parser.add_argument(
         "--no-control", action="store_true", help="do not torture the naive worker afterwards"
     )
@@ -88,20 +86,14 @@ def _torture(options: argparse.Namespace) -> int:
     url = given_url(options) or ""
     if url:
         connect(url)  # opens nothing; refuses what is no address without repeating it
-    with _folder(options.keep) as folder:
-        config = _config(options, url, folder)
-        rounds = _number("--rounds", options.rounds)
-        with _progress() as show:
-            report = anyio.run(_run, config, show, rounds, options)
+    with folder(options.keep, "torture") as place:
+        config = _config(options, url, place)
+        rounds = number("--rounds", options.rounds, most=MAX_SEED)
+        with progress(_line, every_s=_LINE_EVERY_S) as show:
+            report = anyio.run(until_ended, partial(_run, config, show, rounds, options))
         if report is None:
             return Exit.INTERRUPTED
-        if options.json == "-":
-            sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
-        else:
-            print_report(report)
-        if options.json and options.json != "-":
-            text = msgspec.json.format(msgspec.json.encode(report))
-            Path(options.json).write_bytes(text + b"\n")
+        write_report(report, options.json, print_report)
         if not report.is_good and not options.keep:
             sys.stderr.write(
                 f"askel torture: say --keep FOLDER to keep the logs, and {_again(report)} "
@@ -118,7 +110,8 @@ def _again(report: Report) -> str:
     return f"--seed {bad[0] if bad else report.seed}"
 
 
-def _config(options: argparse.Namespace, url: str, folder: Path) -> TortureConfig:
+def _config(options: argparse.Namespace, url: str, place: Path) -> TortureConfig:
+    _number = partial(number, most=MAX_SEED)
     seconds = _number("--seconds", options.seconds)
     seed = random.SystemRandom().randrange(1_000_000)
     return TortureConfig(
@@ -132,27 +125,8 @@ def _config(options: argparse.Namespace, url: str, folder: Path) -> TortureConfi
         durability=options.durability,
         url=url,
         prefix=f"askel-torture-{secrets.token_hex(4)}",
-        directory=folder,
+        directory=place,
     )
-
-
-def _number(name: str, text: str, least: int = 1) -> int:
-    if not (text.isascii() and text.isdigit() and least <= int(text) <= _MOST):
-        raise InvalidOptionError(f"{name} {text!r:.40}: give a number from {least} to {_MOST}")
-    return int(text)
-
-
-@contextmanager
-def _folder(kept: str | None) -> Iterator[Path]:
-    if kept is not None:
-        path = Path(kept)
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise InvalidOptionError(f"--keep {kept}: the folder is not empty")
-        yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="askel-torture-") as folder:
-        yield Path(folder)
 
 
 async def _run(
@@ -160,47 +134,13 @@ async def _run(
     show: Callable[[Torture], None],
     rounds: int,
     options: argparse.Namespace,
-) -> Report | None:
-    """Run the campaign, or all rounds; a signal is heeded by cleaning up, and None returned."""
-    report = None
-    async with anyio.create_task_group() as tasks:
-
-        async def heed() -> None:
-            with anyio.open_signal_receiver(*_ENDS) as received:
-                async for _ in received:
-                    tasks.cancel_scope.cancel()
-
-        tasks.start_soon(heed)
-        control = not options.no_control
-        if rounds == 1:
-            report = await run_campaign(config, show, control=control)
-        else:
-            keep = options.keep is not None
-            report = await run_rounds(config, rounds, show, tell=_tell, control=control, keep=keep)
-        tasks.cancel_scope.cancel()
-    return report
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[Torture], None]]:
-    """Show where things stand on standard error: in place on a terminal, else now and then."""
-    began = last = time.monotonic() - _LINE_EVERY_S
-    phase = ""
-    is_terminal = sys.stderr.isatty()
-
-    def show(torture: Torture) -> None:
-        nonlocal last, phase
-        now = time.monotonic()
-        if not is_terminal and now - last < _LINE_EVERY_S and phase == torture.phase:
-            return
-        last, phase = now, torture.phase
-        line = _line(torture, now - began - _LINE_EVERY_S)
-        sys.stderr.write(f"\r\x1b[2K{line}" if is_terminal else f"{line}\n")
-        sys.stderr.flush()
-
-    yield show
-    if is_terminal:
-        sys.stderr.write("\r\x1b[2K")
+) -> Report:
+    """Run the campaign, or all rounds."""
+    control = not options.no_control
+    if rounds == 1:
+        return await run_campaign(config, show, control=control)
+    keep = options.keep is not None
+    return await run_rounds(config, rounds, show, tell=_tell, control=control, keep=keep)
 
 
 def _tell(line: str) -> None:

@@ -8,27 +8,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from askeld.cli.campaign_tables import Row, print_lines, print_rows, wide_console
 from askeld.torture.report import GOOD, Report, Round
-
-_PIPE_WIDTH = 110
-_MOST_LINES = 60
-
-Row = tuple[str, object, str]
 
 
 def print_report(report: Report) -> None:
     """Print all that a person needs to believe the verdict, or to look further."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
+    console = wide_console()
     console.print(
         f"[bold]askel {report.askel}[/] under torture, {_seeds(report)}, {report.server}, "
         f"durability {report.durability}, mode {report.mode}, {report.workers} workers"
     )
-    _print_rows(console, "Load", _load(report))
+    print_rows(console, "Load", _load(report))
     _print_faults(console, report)
     _print_rounds(console, report.rounds)
-    _print_rows(console, "What became of it", _outcome(report))
+    print_rows(console, "What became of it", _outcome(report))
     for title, lines in (
         ("LEFT OUT", [f"{name}: {why}" for name, why in report.skipped.items()]),
         ("Violations", report.told),
@@ -39,7 +33,7 @@ def print_report(report: Report) -> None:
         ("Said of the judgement", report.notes),
         ("Guards", report.failures),
     ):
-        _print_lines(console, title, lines)
+        print_lines(console, title, lines)
     _print_verdict(console, report)
 
 
@@ -66,7 +60,7 @@ def _outcome(report: Report) -> Iterator[Row]:
     yield "lost", report.lost, f"accepted commands without a trace{allowed}"
     yield "duplicated", report.duplicated, "what happened twice"
     yield "stuck", len(report.stuck), ""
-    yield "violations", report.violations, f"in {report.evaluated} evaluations of {_RULES}"
+    yield "violations", report.violations, f"in {report.evaluated} evaluations of the invariants"
     for status, count in sorted(report.attempts.items()):
         yield f"attempts {status}", count, ""
     ratio = f"{report.executions} calls of handlers for {report.steps} results"
@@ -82,22 +76,6 @@ def _outcome(report: Report) -> Iterator[Row]:
     if report.control is not None:
         broke = f"by {report.control['deaths']} deaths in {report.control['runs']} runs"
         yield "naive control broke", report.control["violations"], broke
-
-
-_RULES = "the invariants"
-_ZEROS = ("lost", "duplicated", "stuck", "violations")
-
-
-def _print_rows(console: Console, title: str, rows: Iterator[Row]) -> None:
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_header=False)
-    table.add_column(style="dim")
-    table.add_column(justify="right")
-    table.add_column(style="dim")
-    for label, value, remark in rows:
-        style = ("bold red" if value else "bold green") if label in _ZEROS else ""
-        table.add_row(label, Text(str(value), style=style), remark)
-    console.print()
-    console.print(table)
 
 
 def _print_faults(console: Console, report: Report) -> None:
@@ -133,15 +111,6 @@ def _print_rounds(console: Console, rounds: list[Round]) -> None:
         table.add_row(str(one.seed), f"{one.seconds:.0f}", str(one.runs), str(one.deaths), verdict)
     console.print()
     console.print(table)
-
-
-def _print_lines(console: Console, title: str, lines: list[str]) -> None:
-    if lines:
-        console.print(f"\n[bold]{title}[/]")
-        for line in lines[:_MOST_LINES]:
-            console.print(Text(f"  {line}"))
-        if len(lines) > _MOST_LINES:
-            console.print(f"  and {len(lines) - _MOST_LINES} more")
 
 
 def _print_verdict(console: Console, report: Report) -> None:
