@@ -69,6 +69,12 @@ class Packing:
             place = self._places[key] = len(self.names)
         return place
 
+    def add(self, step_name: str, step_id: str, *record: Word) -> None:
+        """Append the record of a change of a step, and before it the step unless it is named."""
+        if self.step_id != step_id:
+            self.name_step(step_name, step_id)
+        self.args += record
+
     def name_step(self, step_name: str, step_id: str) -> None:
         """Name the step that the changes after it are about."""
         place = self.place(self.keys.step(self.run_id, step_name))
@@ -92,16 +98,6 @@ class Change(Protocol):
 class _StepChange(msgspec.Struct, frozen=True):
     step_name: str
     step_id: str
-
-    def words(self) -> Sequence[Word]:
-        """Return its record, behind the naming of the step."""
-        raise NotImplementedError
-
-    def pack(self, to: Packing) -> None:
-        """Append its record, and before it the step if that is not named already."""
-        if to.step_id != self.step_id:
-            to.name_step(self.step_name, self.step_id)
-        to.args += self.words()
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:  # noqa: ARG002 - the protocol's shape
         """Tell that there is no such step."""
@@ -172,9 +168,9 @@ class Insert(_StepChange, frozen=True):
 class Move(_StepMove, frozen=True):
     """Move a step to ``scheduled`` or ``running``."""
 
-    def words(self) -> Sequence[Word]:
-        """Return the target."""
-        return (self.target,)
+    def pack(self, to: Packing) -> None:
+        """Append the target."""
+        to.add(self.step_name, self.step_id, self.target)
 
     def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `move_step`."""
@@ -192,9 +188,9 @@ class Finish(_StepMove, frozen=True):
         """The field that takes the outcome."""
         return "result" if self.target is StepStatus.SUCCEEDED else "error"
 
-    def words(self) -> Sequence[Word]:
-        """Return the target and the JSON."""
-        return (self.target, self.json)
+    def pack(self, to: Packing) -> None:
+        """Append the target and the JSON."""
+        to.add(self.step_name, self.step_id, self.target, self.json)
 
     def alone(self, keys: Keys, run_id: str, by: Writer) -> Call | None:
         """Return the call of `finish_step`."""
@@ -215,9 +211,9 @@ class Retry(_StepMove, frozen=True):
 
     nonce: str
 
-    def words(self) -> Sequence[Word]:
-        """Return the kind, the target and the nonce of the attempt."""
-        return ("retry", self.target, self.nonce)
+    def pack(self, to: Packing) -> None:
+        """Append the kind, the target and the nonce of the attempt."""
+        to.add(self.step_name, self.step_id, "retry", self.target, self.nonce)
 
     def refusal(self, run_id: str, word: bytes, detail: str) -> AskelError | None:
         """Tell that no attempt is left."""
@@ -233,9 +229,9 @@ class Note(_StepChange, frozen=True):
     field: str
     value: str
 
-    def words(self) -> Sequence[Word]:
-        """Return the kind, the field and the value."""
-        return ("note", self.field, self.value)
+    def pack(self, to: Packing) -> None:
+        """Append the kind, the field and the value."""
+        to.add(self.step_name, self.step_id, "note", self.field, self.value)
 
 
 _OF_A_STEP = (Move, Finish, Retry, Note)
