@@ -18,7 +18,7 @@ PYTEST_ARGS ?= -n 2
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 TORTURE_ARGS ?= --rounds 20 --runs 5000 --steps 4 --workers 6 --seconds 60 \
-    --faults kill9:600,failpoint:400,sigstop:50,evict:30,proxy:30,redis-kill:3,power-loss:2,oom:1 \
+    --faults kill9:600,failpoint:400,sigstop:50,drain:30,evict:30,proxy:30,redis-kill:3,power-loss:2,oom:1 \
     --json benchmarks/results/torture.json
 MINUTES ?= 30
 SOAK_ARGS ?=

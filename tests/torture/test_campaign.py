@@ -32,6 +32,7 @@ def nothing_broke(report):
 async def test_a_bad_day(tmp_path, shimmed, capsys):
     """1,000 deaths in 5,000 runs, stops beyond the lease, Redis killed, power cuts: all is kept."""
     faults = {"kill9": 600, "failpoint": 400, "sigstop": 50, "redis-kill": 5, "power-loss": 3}
+    faults["drain"] = 20
     config = campaign(tmp_path, runs=5_000, workers=6, seconds=45.0, seed=20261122, faults=faults)
 
     report = await run_campaign(config, quiet)
@@ -58,7 +59,7 @@ async def test_a_bad_day(tmp_path, shimmed, capsys):
 @pytest.mark.timeout(300)
 async def test_every_server_every_fault(tmp_path, every_binary, shimmed):
     """What one server shows, all do; and locks may vanish, memory run out, clocks jump besides."""
-    faults = {"kill9": 30, "failpoint": 30, "sigstop": 25, "evict": 10, "proxy": 12}
+    faults = {"kill9": 30, "failpoint": 30, "sigstop": 25, "drain": 8, "evict": 10, "proxy": 12}
     faults |= {"redis-kill": 1, "oom": 2, "power-loss": 1, "clock": 2}
     config = campaign(tmp_path, runs=300, workers=5, seconds=9.0, seed=7, faults=faults)
 

@@ -15,6 +15,7 @@ RATES = {
     "kill9": 5.0,
     "failpoint": 5.0,
     "sigstop": 1.0,
+    "drain": 1.0,
     "proxy": 2.0,
     "redis-kill": 0.1,
     "power-loss": 0.05,
@@ -37,6 +38,7 @@ SETTINGS: dict[str, Any] = {
     "linger_ms": 60,
     "max_deliveries": 1_000,
     "block_ms": 500,
+    "drain_ms": 250,
 }
 
 

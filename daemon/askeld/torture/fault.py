@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import Protocol
+
+
+def now_ms() -> int:
+    """Return the time of this machine in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 class Fault(Protocol):

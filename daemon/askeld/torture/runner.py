@@ -19,6 +19,7 @@ from askeld.torture.config import NEED_SHIMS, SETTINGS, TortureConfig
 from askeld.torture.diagnosis import describe
 from askeld.torture.fault import Fault
 from askeld.torture.faults.clock import ClockJump
+from askeld.torture.faults.drain import Drain
 from askeld.torture.faults.locks import Evict
 from askeld.torture.faults.proxy import ProxyFault
 from askeld.torture.faults.server import OutOfMemory, PowerLoss, RedisKill
@@ -109,6 +110,7 @@ class Torture:
             Kill9(self.workers),
             Failpoint(self.workers, self.points),
             SigStop(self.workers, lease_s),
+            Drain(self.workers, self._server),
             Evict(self.client, self.config.prefix),
         ]
         if self.proxy is not None:

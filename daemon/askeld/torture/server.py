@@ -12,7 +12,8 @@ import os
 import signal
 import struct
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal, Self
 
@@ -161,6 +162,17 @@ class TortureServer:
     def kill(self) -> None:
         """SIGKILL: what it wrote is kept by the system, fsynced or not."""
         self._server.kill()
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Let it answer nobody for the time of the block; what it is sent waits for it."""
+        pid = self._server.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def cut_power(self) -> int:
         """End it as a power cut does, and return how many bytes that took away.

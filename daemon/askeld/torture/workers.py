@@ -198,6 +198,12 @@ class Workers:
         await worker.dead.wait()
         return True
 
+    def dismiss(self, worker: Worker) -> None:
+        """Tell *worker* to end in order, as a deploy does; whatever it says then is expected."""
+        worker.is_spared = True
+        worker.killed_at = time.time_ns() // 1_000_000
+        worker.signal(signal.SIGTERM)
+
     def silence(self, worker: Worker, by: str) -> int:
         """Note that nothing is heard of *worker* from now on, and return the time (ms)."""
         at = time.time_ns() // 1_000_000

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.exceptions import RedisError
 
-from askeld.torture.faults.server import now_ms
+from askeld.torture.fault import now_ms
 
 
 class Disconnect:

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 
+from askeld.torture.fault import now_ms
 from askeld.torture.fault_proxy import FaultProxy
-from askeld.torture.faults.server import now_ms
 
 #: What changes something: its lost reply is what hurts.
 _SCRIPT, _COMMAND = (b"evalsha", b"EVALSHA"), (b"XADD", b"xadd")

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 import anyio
 import redis
 from redis.exceptions import RedisError, ResponseError
 
+from askeld.torture.fault import now_ms
 from askeld.torture.server import TortureServer
 
 _LONGEST_DOWN_S = 0.3
 _SHORTEST_FULL_S, _LONGEST_FULL_S = 0.2, 0.8
-
-
-def now_ms() -> int:
-    """Return the time of this machine in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class RedisKill:

@@ -39,7 +39,7 @@ class Kill9:
     async def strike(self, dice: random.Random) -> None:
         """Kill one that is at work."""
         while True:
-            worker = await _victim(self._workers, dice)
+            worker = await take_victim(self._workers, dice)
             if await self._workers.kill(worker, self.name):
                 break
         self.bites += 1
@@ -126,7 +126,7 @@ class SigStop:
         await self._workers.balance()
 
     async def _stop_any(self, dice: random.Random) -> Worker:
-        worker = await _victim(self._workers, dice)
+        worker = await take_victim(self._workers, dice)
         worker.is_stopped = True
         worker.signal(signal.SIGSTOP)
         return worker
@@ -141,7 +141,7 @@ class SigStop:
         return worker
 
 
-async def _victim(workers: Workers, dice: random.Random) -> Worker:
+async def take_victim(workers: Workers, dice: random.Random) -> Worker:
     """Return a worker that may be harmed, as soon as there is one; it is the caller's alone."""
     while True:
         victims = workers.victims()
