@@ -17,7 +17,7 @@ _GRACE_MS = 600_000
 _NEEDED = ("id", "workflow", "status", "createdAt")
 
 
-@data.check("layout")
+@data.check("layout", "HGETALL", "ZCOUNT")
 def layout(facts: Facts) -> Verdict:
     """The keys are laid out as this version reads them."""
     found = facts.meta.get("layout")
@@ -30,7 +30,7 @@ def layout(facts: Facts) -> Verdict:
     return green(f"layout {found}")
 
 
-@data.check("key-types")
+@data.check("key-types", "TYPE")
 def key_types(facts: Facts) -> Verdict:
     """The keys that all runs share have their types."""
     if facts.wrong_types:
@@ -42,7 +42,7 @@ def key_types(facts: Facts) -> Verdict:
     return green("as they should be")
 
 
-@data.check("readable")
+@data.check("readable", "ZRANGE", "HGETALL")
 def readable(facts: Facts) -> Verdict:
     """Every run that was looked at can be read."""
     damaged = [run.run_id for run in facts.runs if run.problem]
@@ -52,7 +52,7 @@ def readable(facts: Facts) -> Verdict:
     return green(f"{len(facts.runs)} runs looked at")
 
 
-@data.check("indexes")
+@data.check("indexes", "ZRANGE", "HGETALL", "ZSCORE")
 def indexes(facts: Facts) -> Verdict:
     """The indexes name the runs there are, with the status they have."""
     astray = [f"{run.run_id} ({run.stray})" for run in facts.runs if run.stray]
@@ -61,7 +61,7 @@ def indexes(facts: Facts) -> Verdict:
     return green("agree with the runs looked at")
 
 
-@data.check("pikku-schema")
+@data.check("pikku-schema", "ZRANGE", "HGETALL")
 def pikku_schema(facts: Facts) -> Verdict:
     """Runs of the Node package have the fields this version knows."""
     if facts.compat != "pikku":
@@ -77,7 +77,7 @@ def pikku_schema(facts: Facts) -> Verdict:
     return green("as @pikku/redis 0.12.18 writes it")
 
 
-@data.check("payload-sizes")
+@data.check("payload-sizes", "ZRANGE", "HGETALL")
 def payload_sizes(facts: Facts) -> Verdict:
     """No run carries a payload that slows all others."""
     large = max(facts.runs, key=lambda run: run.largest, default=None)
@@ -89,7 +89,7 @@ def payload_sizes(facts: Facts) -> Verdict:
     return green(f"the largest is {size_text(large.largest if large else 0)}")
 
 
-@data.check("history-length")
+@data.check("history-length", "ZRANGE", "HGETALL", "LLEN")
 def history_length(facts: Facts) -> Verdict:
     """No run has a history that is slow to replay."""
     long = max(facts.runs, key=lambda run: run.history, default=None)
@@ -101,7 +101,7 @@ def history_length(facts: Facts) -> Verdict:
     return green(f"the longest has {long.history if long else 0} entries")
 
 
-@data.check("retention")
+@data.check("retention", "ZRANGE", "ZCOUNT", "HGETALL")
 def retention(facts: Facts) -> Verdict:
     """Ended runs do not pile up for ever."""
     unlimited = [
@@ -119,7 +119,7 @@ def retention(facts: Facts) -> Verdict:
     return green(f"{len(facts.policies)} policies")
 
 
-@data.check("expired-runs")
+@data.check("expired-runs", "ZRANGE", "HGETALL", "TIME")
 def expired_runs(facts: Facts) -> Verdict:
     """Runs go when their policy says so."""
     late = {}
@@ -139,7 +139,7 @@ def expired_runs(facts: Facts) -> Verdict:
     return green("none")
 
 
-@data.check("store-id")
+@data.check("store-id", "HGETALL", "ZCOUNT")
 def store_id(facts: Facts) -> Verdict:
     """The store has an id, by which a wiped Redis is told from a new one."""
     if facts.meta.get("store"):

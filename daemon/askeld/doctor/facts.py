@@ -61,7 +61,11 @@ class RunFacts(msgspec.Struct, frozen=True):
 
 
 class Facts(msgspec.Struct):
-    """Everything that was found out. None: the user may not ask, or the server does not say."""
+    """Everything that was found out. None: the user may not ask, or the server does not say.
+
+    ``refused`` are commands that the doctor itself was refused, ``denied`` those that a worker
+    needs. ``is_worker`` says whether the user may take commands off a stream, so is a worker's.
+    """
 
     where: str
     prefix: str
@@ -78,6 +82,8 @@ class Facts(msgspec.Struct):
     scripts_failed: dict[str, str] = msgspec.field(default_factory=dict)
     scripts: int = 0
     denied: dict[str, str] = msgspec.field(default_factory=dict)
+    refused: set[str] = msgspec.field(default_factory=set)
+    is_worker: bool = True
     meta: dict[str, str] = msgspec.field(default_factory=dict)
     streams: list[StreamFacts] = msgspec.field(default_factory=list)
     dead: int = 0

@@ -57,13 +57,19 @@ class Registry:
     def __init__(self) -> None:
         """Begin with none."""
         self.checks: dict[str, Callable[..., Verdict]] = {}
+        self.asks: dict[str, frozenset[str]] = {}
 
-    def check(self, name: str) -> Callable[[F], F]:
-        """Register a function of the facts as the check *name*."""
+    def check(self, name: str, *asks: str) -> Callable[[F], F]:
+        """Register a function of the facts as the check *name*.
+
+        *asks* are the commands without which it cannot judge: refused, they would look like
+        something that is missing.
+        """
 
         def register(function: F) -> F:
             assert name not in self.checks
             self.checks[name] = function
+            self.asks[name] = frozenset(asks)
             return function
 
         return register

@@ -18,13 +18,12 @@ from askeld.doctor.asking import Asking, pairs
 from askeld.doctor.facts import LAYOUT, Facts
 from askeld.doctor.runs import gather_runs
 from askeld.doctor.streams import gather_stream
+from askeld.store_check import NEEDED_COMMANDS, NEEDED_SCRIPTS
 
 _ROUND_TRIPS = 9
 _SETTINGS = ("save", "appendfsync", "timeout", "min-replicas-to-write")
 _LOCAL = ("127.0.0.1", "localhost", "::1", "")
 _NEWEST_DEAD = 100
-#: Scripts that need an administrator, not a worker.
-_NOT_OF_WORKERS = ("index_runs", "index_steps", "erase_orphan", "prune_index", "prune_workflows")
 
 
 async def gather(
@@ -48,9 +47,10 @@ async def gather(
         StoreUnavailableError: Redis cannot be reached.
         StoreAccessError: The login is refused.
     """
-    ask, keys = Asking(service.connection), service.keys
-    parts = urlsplit(_address(url))
+    parts, keys = urlsplit(_address(url)), service.keys
     facts = Facts(where=parts.hostname or parts.path, prefix=keys.prefix, compat=compat)
+    facts.user = unquote(parts.username or "default")
+    ask = Asking(service.connection, facts.refused)
     facts.is_tls = parts.scheme.startswith("rediss")
     facts.is_verified = parse_qs(parts.query.lower()).get("ssl_cert_reqs", ["required"]) != ["none"]
     facts.is_local = parts.scheme == "unix" or (parts.hostname or "") in _LOCAL
@@ -80,8 +80,10 @@ async def _reach(connection: Connection, facts: Facts) -> None:
         try:
             seconds, micros = await connection.send("TIME")
         except StoreReplyError as error:
-            if isinstance(error, StoreAccessError) and error.refuses_login:
-                raise
+            if isinstance(error, StoreAccessError):
+                if error.refuses_login:
+                    raise
+                facts.refused.add("TIME")
             return
         trips.append((time.monotonic() - began) * 1_000)
         middle_ms = (at + time.time()) * 500
@@ -102,7 +104,8 @@ async def _server(ask: Asking, facts: Facts) -> None:
             config[name] = reply[1].decode("utf-8", "replace")
     facts.config = config or None
     user = await ask("ACL", "WHOAMI")
-    facts.user = user.decode("utf-8", "replace") if user else ""
+    if user:
+        facts.user = user.decode("utf-8", "replace")
     default = await ask("ACL", "GETUSER", "default")
     if default:
         flags = pairs(default).get(b"flags", [])
@@ -110,6 +113,7 @@ async def _server(ask: Asking, facts: Facts) -> None:
 
 
 async def _scripts(service: RedisWorkflowService, facts: Facts) -> None:
+    facts.is_worker = await _may_take_commands(service)
     scripts = load_scripts(facts.compat) if facts.compat else load_scripts()
     facts.scripts = len(scripts)
     for name, script in scripts.items():
@@ -119,13 +123,30 @@ async def _scripts(service: RedisWorkflowService, facts: Facts) -> None:
             facts.scripts_failed[name] = str(error)[:200]
     if facts.meta.get("layout") != LAYOUT:
         return  # the permissions are tried on the meta key of a layout that is known
-    names = [name for name in scripts if name not in _NOT_OF_WORKERS]
     try:
         facts.denied = await denied_commands(
-            Scripts(service.connection, facts.compat), service.keys, names
+            Scripts(service.connection, facts.compat),
+            service.keys,
+            NEEDED_SCRIPTS,
+            also=NEEDED_COMMANDS,
         )
     except StoreReplyError as error:
         facts.denied = {"EVALSHA": str(error)[:200]}
+
+
+async def _may_take_commands(service: RedisWorkflowService) -> bool:
+    """Tell whether the user is a worker's: no other role of ``askel acl`` reads from groups.
+
+    The group that is asked for is never there, so nothing is read.
+    """
+    stream = service.keys.commands_default
+    try:
+        await service.connection.send("XREADGROUP", "GROUP", "-", "-", "STREAMS", stream, ">")
+    except StoreAccessError:
+        return False
+    except StoreReplyError:
+        return True
+    return True
 
 
 async def _shared_keys(ask: Asking, keys: Keys, facts: Facts) -> None:
@@ -150,7 +171,7 @@ async def _shared_keys(ask: Asking, keys: Keys, facts: Facts) -> None:
         for name, value in pairs(meta).items()
     }
     facts.schedules = await ask("HLEN", keys.schedules) or 0
-    facts.timers = await ask("ZCARD", keys.timers) or 0
+    facts.timers = await ask.count(keys.timers)
     facts.overdue = await ask("ZCOUNT", keys.timers, "-inf", facts.now_ms) or 0
     first = await ask("ZRANGE", keys.timers, 0, 0, "WITHSCORES")
     if facts.overdue and first:
@@ -160,7 +181,7 @@ async def _shared_keys(ask: Asking, keys: Keys, facts: Facts) -> None:
     reasons = (pairs(fields).get(b"reason", b"?") for _, fields in letters)
     facts.dead_reasons = dict(Counter(reason.decode("utf-8", "replace") for reason in reasons))
     for status in RunStatus:
-        facts.statuses[status.value] = await ask("ZCARD", keys.runs_by_status(status.value)) or 0
+        facts.statuses[status.value] = await ask.count(keys.runs_by_status(status.value))
 
 
 async def _policies(service: RedisWorkflowService) -> dict[str | None, Any]:

@@ -19,12 +19,11 @@ _LIVE = [status.value for status in RunStatus if status not in TERMINAL]
 async def gather_runs(ask: Asking, keys: Keys, facts: Facts) -> None:
     """Look at a sample of runs, and at how many ended ones each workflow has."""
     names: dict[str, None] = {}
-    for index, first in (
-        (keys.runs, True),
-        *((keys.runs_by_status(status), False) for status in _LIVE),
+    for index, *newest_first in (
+        (keys.runs, "REV"),  # not ZREVRANGE: the user of a worker has no use for it
+        *((keys.runs_by_status(status),) for status in _LIVE),
     ):
-        order = "ZREVRANGE" if first else "ZRANGE"
-        for run_id in await ask(order, index, 0, _SAMPLE - 1) or []:
+        for run_id in await ask("ZRANGE", index, 0, _SAMPLE - 1, *newest_first) or []:
             names[run_id.decode("utf-8", "replace")] = None
     for run_id in names:
         facts.runs.append(await _run(ask, keys, run_id))
@@ -34,7 +33,7 @@ async def gather_runs(ask: Asking, keys: Keys, facts: Facts) -> None:
     for raw in await ask("ZRANGE", keys.workflows, 0, _WORKFLOWS - 1) or []:
         workflow = raw.decode("utf-8", "replace")
         index = keys.runs_ended(workflow)
-        facts.ended[workflow] = await ask("ZCARD", index) or 0
+        facts.ended[workflow] = await ask.count(index)
         oldest = await ask("ZRANGE", index, 0, 0, "WITHSCORES")
         if oldest:
             facts.oldest_ended_ms[workflow] = int(float(oldest[1]))

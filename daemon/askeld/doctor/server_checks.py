@@ -28,7 +28,7 @@ def server_version(facts: Facts) -> Verdict:
     return green(name or f"Redis {version}")
 
 
-@server.check("server-role")
+@server.check("server-role", "INFO")
 def server_role(facts: Facts) -> Verdict:
     """We are connected to a primary, outside of a cluster."""
     if facts.info.get("cluster_enabled") == "1" and "{" not in facts.prefix:
@@ -63,7 +63,7 @@ def persistence(facts: Facts) -> Verdict:
     return red("nothing is written to disk: a restart loses every run", "set appendonly yes")
 
 
-@server.check("fsync")
+@server.check("fsync", "INFO")
 def fsync(facts: Facts) -> Verdict:
     """How much a power cut may take."""
     if facts.info.get("aof_enabled") != "1":
@@ -80,7 +80,7 @@ def fsync(facts: Facts) -> Verdict:
     return green(f"appendfsync {policy}: {loses}")
 
 
-@server.check("disk-writes")
+@server.check("disk-writes", "INFO")
 def disk_writes(facts: Facts) -> Verdict:
     """The last writes to disk went well; else Redis refuses all others (MISCONF)."""
     failed = [
@@ -202,7 +202,7 @@ def replicas(facts: Facts) -> Verdict:
     return green(f"{count} follow")
 
 
-@server.check("clock")
+@server.check("clock", "TIME")
 def clock(facts: Facts) -> Verdict:
     """The server's clock, by which timers and leases go, agrees with this machine's."""
     skew = abs(facts.skew_ms)
@@ -215,7 +215,7 @@ def clock(facts: Facts) -> Verdict:
     return green("agrees with this machine's")
 
 
-@server.check("round-trip")
+@server.check("round-trip", "TIME")
 def round_trip(facts: Facts) -> Verdict:
     """Redis is near: each step costs a round trip."""
     detail = f"{facts.round_trip_ms:.1f} ms"
@@ -227,6 +227,8 @@ def round_trip(facts: Facts) -> Verdict:
 @server.check("scripts")
 def scripts(facts: Facts) -> Verdict:
     """Every script of this version loads there."""
+    if facts.scripts_failed and not facts.is_worker:
+        return _no_worker(facts)
     if facts.scripts_failed:
         name, why = next(iter(facts.scripts_failed.items()))
         return red(
@@ -238,13 +240,23 @@ def scripts(facts: Facts) -> Verdict:
 
 @server.check("permissions")
 def permissions(facts: Facts) -> Verdict:
-    """The user may run what the scripts call."""
+    """The user may run what a worker needs, where it is one that workers log in as."""
+    if not facts.is_worker:
+        return _no_worker(facts)
     if facts.denied:
         return red(
             f"user {facts.user!r} may not run {', '.join(sorted(facts.denied))}",
             "grant the user what askel acl --role worker prints",
         )
-    return green(f"user {facts.user!r}" if facts.user else "sufficient")
+    return green(f"user {facts.user!r}")
+
+
+def _no_worker(facts: Facts) -> Verdict:
+    return unknown(
+        f"skipped: user {facts.user!r} may not take commands (XREADGROUP), so is no worker's",
+        "run askel doctor as the user of a worker; what it may is printed by "
+        "askel acl --role worker",
+    )
 
 
 @server.check("login")

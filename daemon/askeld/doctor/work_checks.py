@@ -33,7 +33,7 @@ def _alive(stream: StreamFacts) -> int:
     return max(read, int(swept))
 
 
-@work.check("streams")
+@work.check("streams", "TYPE", "XLEN", "XINFO GROUPS")
 def streams(facts: Facts) -> Verdict:
     """Streams of commands are streams, and have the workers' group."""
     wrong = [stream for stream in facts.streams if stream.kind not in {"stream", "none"}]
@@ -48,7 +48,7 @@ def streams(facts: Facts) -> Verdict:
     return green(f"{len(facts.streams)} looked at")
 
 
-@work.check("workers")
+@work.check("workers", "XLEN", "XINFO GROUPS", "XINFO CONSUMERS", "HGET", "TIME")
 def workers(facts: Facts) -> Verdict:
     """Somebody is there to do the work."""
     unserved = [
@@ -62,7 +62,7 @@ def workers(facts: Facts) -> Verdict:
     return green(f"at least {max(map(_alive, facts.streams), default=0)} alive")
 
 
-@work.check("backlog")
+@work.check("backlog", "XINFO GROUPS", "XRANGE", "TIME")
 def backlog(facts: Facts) -> Verdict:
     """Commands are read soon after they are sent."""
     late = [one for one in facts.streams if one.waiting_ms > _WAITING_MS]
@@ -76,7 +76,7 @@ def backlog(facts: Facts) -> Verdict:
     return green(f"{sum(one.waiting for one in facts.streams)} commands wait")
 
 
-@work.check("pending-age")
+@work.check("pending-age", "XINFO GROUPS", "XPENDING")
 def pending_age(facts: Facts) -> Verdict:
     """What a worker took is renewed, or taken over."""
     silent = [one for one in facts.streams if one.silent_ms > _TAKEN_OVER_MS]
@@ -90,7 +90,7 @@ def pending_age(facts: Facts) -> Verdict:
     return green(f"{sum(one.pending for one in facts.streams)} entries in work")
 
 
-@work.check("dead-consumers")
+@work.check("dead-consumers", "XINFO GROUPS", "XINFO CONSUMERS")
 def dead_consumers(facts: Facts) -> Verdict:
     """Workers that died hold nothing."""
     dead = [
@@ -107,7 +107,7 @@ def dead_consumers(facts: Facts) -> Verdict:
     return green("none")
 
 
-@work.check("redeliveries")
+@work.check("redeliveries", "XINFO GROUPS", "XPENDING")
 def redeliveries(facts: Facts) -> Verdict:
     """No command keeps killing its worker."""
     worst = max(facts.streams, key=lambda one: one.deliveries, default=None)
@@ -119,7 +119,7 @@ def redeliveries(facts: Facts) -> Verdict:
     return green("none")
 
 
-@work.check("unknown-names")
+@work.check("unknown-names", "XINFO GROUPS", "XRANGE", "TIME")
 def unknown_names(facts: Facts) -> Verdict:
     """Every command finds a worker that knows its workflow or step."""
     waiting = max((one.unknown_name_ms for one in facts.streams), default=0)
@@ -131,7 +131,7 @@ def unknown_names(facts: Facts) -> Verdict:
     return green("none")
 
 
-@work.check("app-workflows")
+@work.check("app-workflows", "ZRANGE", "HGETALL")
 def app_workflows(facts: Facts) -> Verdict:
     """The app that was named has the workflows of the runs under way."""
     if facts.app_workflows is None:
@@ -153,19 +153,20 @@ def app_workflows(facts: Facts) -> Verdict:
     return green(f"{len(facts.app_workflows)} workflows")
 
 
-@work.check("dead-letters")
+@work.check("dead-letters", "XLEN")
 def dead_letters(facts: Facts) -> Verdict:
     """No command was refused for good."""
     if not facts.dead:
         return green("none")
     reasons = ", ".join(f"{count} {name}" for name, count in sorted(facts.dead_reasons.items()))
+    newest = f" (newest: {reasons})" if reasons else ""  # a worker may not ask: XREVRANGE
     return yellow(
-        f"{facts.dead} commands were refused (newest: {reasons})",
+        f"{facts.dead} commands were refused{newest}",
         "askel dead ls; then askel dead redrive ID or askel dead drop ID",
     )
 
 
-@work.check("dead-letters-size")
+@work.check("dead-letters-size", "XLEN")
 def dead_letters_size(facts: Facts) -> Verdict:
     """The dead stream stays small: nothing is dropped from it by itself."""
     if facts.dead > _DEAD_MANY:
@@ -173,7 +174,7 @@ def dead_letters_size(facts: Facts) -> Verdict:
     return green(f"{facts.dead}")
 
 
-@work.check("timers")
+@work.check("timers", "ZCOUNT", "ZRANGE", "TIME")
 def timers(facts: Facts) -> Verdict:
     """What is due is fired."""
     if facts.overdue and facts.overdue_ms > _LATE_MS:
@@ -184,7 +185,7 @@ def timers(facts: Facts) -> Verdict:
     return green(f"{facts.timers} armed, none late")
 
 
-@work.check("schedules")
+@work.check("schedules", "HLEN")
 def schedules(facts: Facts) -> Verdict:
     """Schedules are kept up."""
     if not facts.schedules:
@@ -192,7 +193,7 @@ def schedules(facts: Facts) -> Verdict:
     return unknown(f"{facts.schedules} schedules, of a later version of askel", "upgrade askel")
 
 
-@work.check("stuck-runs")
+@work.check("stuck-runs", "ZRANGE", "HGETALL", "HMGET", "XRANGE")
 def stuck_runs(facts: Facts) -> Verdict:
     """Every run that is under way has something that drives it."""
     if facts.stuck:
@@ -203,7 +204,7 @@ def stuck_runs(facts: Facts) -> Verdict:
     return green("none of those looked at")
 
 
-@work.check("stalled-runs")
+@work.check("stalled-runs", "ZCOUNT")
 def stalled_runs(facts: Facts) -> Verdict:
     """No run waits for code that matches its history."""
     count = facts.statuses.get("stalled", 0)
@@ -214,7 +215,7 @@ def stalled_runs(facts: Facts) -> Verdict:
     return green("none")
 
 
-@work.check("locks")
+@work.check("locks", "ZRANGE", "HGETALL", "PTTL")
 def locks(facts: Facts) -> Verdict:
     """Run locks expire."""
     endless = [run.run_id for run in facts.runs if run.lock_ms == -1]
