@@ -269,6 +269,15 @@ async def _(w):
     return lambda: watching(w).rearm(facts, facts.steps[0], b"t")
 
 
+@answers("rearm", "DRIVEN")
+async def _(w):
+    await passive(w)
+    await w.redis.delete(w.keys.timers)
+    facts = await found(w)
+    await w.redis.hset(w.keys.ctl("r"), "token", "9-1")
+    return lambda: watching(w).rearm(facts, facts.steps[0], b"t")
+
+
 @answers("rearm", "MOVED")
 async def _(w):
     await passive(w)

@@ -74,6 +74,7 @@ WATCHING = [
         {
             "OK": ([b"9"], True),
             "FIRED": ([b"9"], False),
+            "DRIVEN": ([b"9"], False),
             "MOVED": ([], False),
             "UNKNOWN": ([], False),
         },

@@ -197,6 +197,18 @@ async def test_a_sleep_and_a_timer_that_is_gone(deployment, why):
     assert states(await why(), "a timer that is gone", stuck=True) == "timer_gone"
 
 
+async def test_a_timer_that_is_gone_while_a_worker_keeps_the_run(deployment, why):
+    """It is due when the history says, and set again when the worker gives the run up."""
+    async with deployment.worker(app, **{**CALM, "linger_ms": 60_000}):
+        await start(deployment, "rests", "1h")
+        await deployment.until_step("r", "rest", "scheduled")
+        before = await why()
+        await deployment.client.delete(f"{deployment.prefix}:timers")
+        told = await why()
+    assert states(told, "sleeps in 'rest' since", "it is due at") == "sleeping"
+    assert told.text == before.text
+
+
 async def test_a_step_that_is_tried_again_later(deployment, why):
     async with deployment.worker(slow, **CALM):
         await start(deployment, "tries")

@@ -59,6 +59,14 @@ def timer_of(facts: RunFacts, step: OpenStep) -> bytes | None:
     return encode_timer("", encode_command(command))
 
 
+def _timed(step: OpenStep, word: bytes, due: int) -> OpenStep:
+    """Return *step*, whose timer is not there, with what `rearm` says of it."""
+    if word in {b"FIRED", b"MOVED"}:
+        return structs.replace(step, due=due, fired=True)
+    # Who drives the run holds on to it; when that is given up, a timer that is gone is set again.
+    return structs.replace(step, due=due) if word == b"DRIVEN" else step
+
+
 async def with_timers(
     scripts: Scripts, keys: Keys, facts: RunFacts, *, patience_s: float | None = None
 ) -> RunFacts:
@@ -78,9 +86,7 @@ async def with_timers(
             # Just fired, most probably; whether it is gone for good costs one call more.
             call = rearm_call(keys, facts.run_id, step, timer, dry=True)
             (word, *at), _ = await scripts.insist(*call, patience_s=patience_s)
-            moved = word in {b"FIRED", b"MOVED"}
-            when = int(at[0]) if word == b"FIRED" else facts.now
-            steps.append(structs.replace(step, due=when, fired=True) if moved else step)
+            steps.append(_timed(step, word, int(at[0]) if at else facts.now))
         else:
             steps.append(step)
     return structs.replace(facts, steps=tuple(steps))
