@@ -43,3 +43,11 @@ def test_an_app_that_is_none_is_a_usage_error(doctor):
     ran = doctor("nowhere:app")
     assert ran.code == 2
     assert "cannot import 'nowhere'" in ran.err
+
+
+def test_a_database_that_does_not_exist_is_one_finding(call, own_server):
+    """Every command would be refused by the login, each after a longer pause."""
+    ran = call("doctor", "--redis", own_server.url.removesuffix("/0") + "/99")
+    assert ran.code == 6
+    assert "has no database '99': ERR DB index is out of range" in ran.out
+    assert "1 check: 1 red" in ran.out

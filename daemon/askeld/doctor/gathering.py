@@ -45,7 +45,7 @@ async def gather(
 
     Raises:
         StoreUnavailableError: Redis cannot be reached.
-        StoreAccessError: The login is refused.
+        StoreReplyError: The login is refused, there is no such database, or nothing is answered.
     """
     parts, keys = urlsplit(_address(url)), service.keys
     facts = Facts(where=parts.hostname or parts.path, prefix=keys.prefix, compat=compat)
@@ -79,11 +79,10 @@ async def _reach(connection: Connection, facts: Facts) -> None:
         began, at = time.monotonic(), time.time()
         try:
             seconds, micros = await connection.send("TIME")
-        except StoreReplyError as error:
-            if isinstance(error, StoreAccessError):
-                if error.refuses_login:
-                    raise
-                facts.refused.add("TIME")
+        except StoreAccessError as error:
+            if error.refuses_login:
+                raise
+            facts.refused.add("TIME")
             return
         trips.append((time.monotonic() - began) * 1_000)
         middle_ms = (at + time.time()) * 500
