@@ -33,7 +33,7 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_line(call, app_file,
     text, message = BROKEN[name]
     app_file(f"shop_{name}", text)
     ran = call(verb, f"shop_{name}:app")
-    assert ran.code == 2
+    assert ran.code == 1  # it may go well the next time: whoever supervises starts it again
     assert ran.complaint.startswith(f"askel {verb}: importing 'shop_{name}' failed: ")
     assert message.format(f"shop_{name}.py") in ran.complaint
 
@@ -56,10 +56,27 @@ def test_a_module_that_is_not_there_is_named_with_the_folder(call, tmp_path):
 def test_a_module_that_misses_another_is_named_with_the_line(askel, app_file):
     app_file("shop", "x = 1\nimport nonesuch_package\n")
     ran = askel("worker", "shop:app")
-    assert ran.code == 2
+    assert ran.code == 1
     assert ran.complaint == (
         "askel worker: cannot import 'shop': No module named 'nonesuch_package' (shop.py:2)"
     )
+
+
+def test_a_worker_whose_app_failed_for_once_starts_the_next_time(askel, app_file, tmp_path):
+    """A connection that is refused while the app is imported is no wrong setting."""
+    app_file("shop", "import socket\nsocket.create_connection(('127.0.0.1', 1))\n" + GOOD)
+    ran = askel("worker", "shop:app")
+    assert ran.code == 1
+    assert ran.complaint.startswith("askel worker: importing 'shop' failed: ConnectionRefusedError")
+    assert ran.complaint.endswith("(shop.py:2)")
+
+
+@pytest.mark.parametrize("name", ["shop.workflows", "shop.workflows.more", "away.workflows"])
+def test_a_module_that_was_named_and_is_not_there_is_wrong_usage(call, app_file, name):
+    app_file("shop", GOOD)
+    ran = call("worker", f"{name}:app")
+    assert ran.code == 2
+    assert f"cannot import {name!r}: No module named" in ran.complaint
 
 
 @pytest.mark.parametrize(

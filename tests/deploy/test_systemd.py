@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from askel import AskelError, InvalidOptionError, StoreUnsafeError, StoreWipedError
+from askeld.cli.exits import exit_for
 from askeld.config import WorkerConfig
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy/systemd/askeld@.service"
@@ -53,6 +55,18 @@ def test_unit_starts_drains_and_restarts_as_documented():
         section: {name: [value] for name, value in needed.items()}
         for section, needed in NEEDED.items()
     }
+
+
+def test_a_worker_that_must_not_go_on_is_not_started_again():
+    """`--on-wiped-store exit` above all: started again, it would serve the empty store."""
+    (codes,) = settings()["Service"]["RestartPreventExitStatus"]
+    for error, is_final in (
+        (StoreWipedError("gone"), True),
+        (StoreUnsafeError("evicts"), True),
+        (InvalidOptionError("--lease soon"), True),
+        (AskelError("importing 'shop' failed: ConnectionRefusedError"), False),
+    ):
+        assert (str(int(exit_for(error))) in codes.split()) == is_final, error
 
 
 def test_a_worker_ends_itself_before_systemd_does():

@@ -178,11 +178,14 @@ async def test_text_over_a_stream_is_fatal_at_the_start(alone, tmp_path):
 
 
 async def test_the_flag_for_a_wiped_store(alone, tmp_path):
-    """Row `restart without persistence`: `--on-wiped-store exit` ends with 1 and one line."""
+    """Row `restart without persistence`: `--on-wiped-store exit` ends with 4 and one line.
+
+    With 1 it would be started again, on the empty store, see the systemd unit.
+    """
     async with process(alone, tmp_path, "--on-wiped-store", "exit") as worker:
         await worker.wait_ready()
         await alone.client.flushall()
-        assert await worker.wait() == 1
+        assert await worker.wait() == 4
         assert "lost its data" in last_line(worker)
     async with process(alone, tmp_path, "--on-wiped-store", "cry") as worker:
         assert await worker.wait() == 2

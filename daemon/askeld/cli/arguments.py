@@ -17,6 +17,7 @@ import msgspec
 
 from askel import (
     App,
+    AskelError,
     Codec,
     InvalidOptionError,
     PayloadError,
@@ -119,6 +120,7 @@ def load_app(path: str) -> App:
 
     Raises:
         RegistrationError: There is no such module or attribute, or it is no App.
+        AskelError: The module is there, and its own code failed: perhaps only this time.
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
@@ -132,11 +134,12 @@ def load_app(path: str) -> App:
     except ModuleNotFoundError as error:
         hint = f" in {here}" if error.name == module_name.partition(".")[0] else _place(error)
         msg = f"cannot import {module_name!r}: {error}{hint}"
-        raise RegistrationError(msg) from error
+        is_named = f"{module_name}.".startswith(f"{error.name}.")
+        raise (RegistrationError if is_named else AskelError)(msg) from error
     except (Exception, SystemExit) as error:
         what = " ".join(str(error).split())
         msg = f"importing {module_name!r} failed: {type(error).__name__}: {what}{_place(error)}"
-        raise RegistrationError(msg) from error
+        raise AskelError(msg) from error
     app = getattr(module, attribute, None)
     if not isinstance(app, App):
         found = "nothing of that name" if app is None else f"a {type(app).__name__}"

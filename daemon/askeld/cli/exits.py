@@ -12,6 +12,7 @@ from askel import (
     NotConfirmedError,
     NotFoundError,
     StoreUnsafeError,
+    StoreWipedError,
     WaitTimeoutError,
 )
 
@@ -35,6 +36,7 @@ _MEANING: tuple[tuple[type[AskelError], Exit], ...] = (
     (ConflictError, Exit.REFUSED),
     (LockError, Exit.REFUSED),
     (StoreUnsafeError, Exit.REFUSED),
+    (StoreWipedError, Exit.REFUSED),  # a worker that was started again would go on, empty
     (WaitTimeoutError, Exit.TIMEOUT),
     (NotConfirmedError, Exit.TIMEOUT),
 )
