@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from contextlib import suppress
 
 import anyio
 
@@ -106,9 +107,10 @@ class Dispatch:
         for held in leases:
             if held.authority.field == "owner":
                 await self._actors.hand_back(held)
-            else:
-                words = held.entry.fields
-                await self._recording.put_back(held.entry, words, run_id=held.authority.run_id)
+            elif held.entry.fields:  # else it was claimed and not read: its lease runs out
+                # What is no command was about to be buried; whoever claims it does that.
+                with suppress(CommandError):
+                    await self._put_back(held.entry, self._decode(held.entry))
 
     async def poisoned(self, entry: Entry, deliveries: int) -> bool:
         """Bury what was delivered so often without an end; False if that is not for us to judge.
@@ -336,20 +338,16 @@ class Dispatch:
         return True
 
     async def _give_up(self, held: Held, command: Command, run_id: str, name: str) -> None:
-        """Nobody has known the name for too long: an existing run is stalled, a start is buried."""
-        why = f"no worker has {name!r}: deploy one that has, then resume the run"
+        """Nobody has known the name for too long: an existing run is stalled, others are buried."""
         starts = isinstance(command, RunStart)
-        if isinstance(command, RunAdvance) or (starts and await self._actors.exists(run_id)):
+        if isinstance(command, StepExecute):
+            await self._steps.give_up(held.entry, command)
+        elif isinstance(command, RunAdvance) or (starts and await self._actors.exists(run_id)):
+            why = f"no worker has {name!r}: deploy one that has, then resume the run"
             await self._actors.stall(held, run_id, why)
         else:
-            reason = "unknown_workflow" if starts else "unknown_step"
-            if isinstance(command, StepExecute):
-                error = self._codec.encode({"message": why, "name": "UnknownName"})
-                body = status_body(RunStatus.STALLED, error=error)
-                await self._recording.settle(
-                    None, run_id, RunStatus.STALLED, body, outcome="error", json=error
-                )
-            await self._bury(held.entry, reason, why)
+            why = f"no worker has {name!r}: deploy one that has, then redrive this: no run exists"
+            await self._bury(held.entry, "unknown_workflow", why)
         self._context.log.warning("unknown_name_given_up", name=name, run_id=run_id)
 
     async def _put_back(

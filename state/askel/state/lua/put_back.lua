@@ -5,12 +5,13 @@
 -- KEYS stream timers ctl
 -- ARGV group entry offset due member run_id word...
 -- OK | GONE
---- include clock terminal owner
+--- include clock terminal owner words
 local group, entry, offset, due, member, run_id = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local words = words_from(7, 2)
 -- Streams give out their ids each on its own: what drives no run is no token, whatever its id.
 local drives = false
-for k = 7, #ARGV, 2 do
-  drives = drives or (ARGV[k] == 'type' and (ARGV[k + 1] == 'run.start' or ARGV[k + 1] == 'run.advance'))
+for k = 1, #words, 2 do
+  drives = drives or (words[k] == 'type' and (words[k + 1] == 'run.start' or words[k + 1] == 'run.advance'))
 end
 local is_token = drives and redis.call('HGET', KEYS[3], 'token') == entry
 if due ~= '' then redis.call('ZCARD', KEYS[2]) end       -- refuses a key of another type before any write
@@ -20,12 +21,12 @@ if due ~= '' then
   redis.call('ZADD', KEYS[2], at, member)
   return { 'OK' }
 end
-local words = { unpack(ARGV, 7) }
 if is_token then
+  local sent = words
   words = { 'type', 'run.advance', 'run_id', run_id }
-  for k = 7, #ARGV, 2 do
-    if ARGV[k] == 'tries' or ARGV[k] == 'unknown_since' then
-      words[#words + 1], words[#words + 2] = ARGV[k], ARGV[k + 1]
+  for k = 1, #sent, 2 do
+    if sent[k] == 'tries' or sent[k] == 'unknown_since' then
+      words[#words + 1], words[#words + 2] = sent[k], sent[k + 1]
     end
   end
 end
