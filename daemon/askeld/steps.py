@@ -91,6 +91,7 @@ class StepCommands:
                 ),
                 detail=detail,
                 deliveries=deliveries,
+                born=command.born,
             )
             if not isinstance(answer, Refusal):
                 break
@@ -101,6 +102,37 @@ class StepCommands:
             "step_poisoned", run_id=command.run_id, step=command.step_name, entry_id=entry.id
         )
         self._nudges.tell(answer, command.run_id)
+
+    async def give_up(self, entry: Entry, command: StepExecute) -> None:
+        """Bury a command whose function no worker has; a run that waits for its step is stalled."""
+        run_id = command.run_id
+        why = (
+            f"no worker has {command.rpc_name!r}: deploy one that has, redrive the dead letter of "
+            f"this command (askel dead ls --run {run_id}), then resume the run"
+        )
+        error = SerializedError(message=why, name="UnknownName")
+        while True:
+            answer = await self._attempts.stall(
+                entry,
+                run_id,
+                command.step_name,
+                rpc_name=command.rpc_name,
+                born=command.born,
+                error=self._context.app.codec.encode(error),
+                detail=why,
+            )
+            if not isinstance(answer, Refusal):
+                break
+            if answer.word != "BUSY":
+                return
+            await wait_out(answer)
+        self._context.log.warning(
+            "command_dead_lettered",
+            entry_id=entry.id,
+            stream=entry.stream,
+            reason="unknown_step",
+        )
+        self._nudges.tell(answer, run_id)
 
     def _not_begun(self, refusal: Refusal, command: StepExecute) -> Refusal | None:
         if refusal.word in {"LOST", "GONE"}:

@@ -54,6 +54,27 @@ async def test_a_poison_step_command_is_buried_and_its_step_has_failed(deploymen
     assert json.loads(record.steps["s"]["error"])["name"] == "PoisonStep"
 
 
+async def test_poison_of_a_former_generation_fails_no_step_of_the_next(deployment):
+    """Its command is buried; the step of the same name that the next one waits for goes on."""
+    calm = {"max_deliveries": 2, "unknown_after_ms": 60_000}
+    async with deployment.worker(app, **calm):
+        await deployment.send("run.start", workflow="foreign", input=1, run_id="r")
+        await deployment.until_step("r", "pack", "scheduled")
+        stream = deployment.stream("rust")
+        await deployment.client.xgroup_create(stream, "askeld", "0")
+        ((_, ((old, _),)),) = await deployment.client.xreadgroup("askeld", "dead", {stream: ">"})
+        anew = {"workflow": "foreign", "input": 2, "if_exists": "terminate-existing"}
+        await deployment.send("run.start", run_id="r", **anew)
+        await deployment.until("r.g1", "cancelled")
+        await deployment.until_step("r", "pack", "scheduled")
+    await deployment.client.xclaim(stream, "askeld", "dead", 0, [old], retrycount=2, idle=60_000)
+    async with deployment.worker(app, queues=("", "rust"), **calm):
+        (letter,) = await deployment.dead_letters()
+        assert (letter["entry"], letter["reason"]) == (old.decode(), "poison")
+        assert (await deployment.step("r", "pack"))["status"] == "scheduled"
+        assert await deployment.status("r") == "running"
+
+
 async def test_a_workflow_goes_on_after_a_poison_step_of_a_queue(deployment, tmp_path):
     """It sees a failed step, like any other; nothing waits for ever."""
     await deployment.send("run.start", workflow="sends_poison", run_id="r")

@@ -8,6 +8,7 @@ from tests.helpers.waiting import wait_until
 
 from askel import App
 from askel.state import run_id_of_command
+from askel.wire import DeadLetters
 
 LONG = {"unknown_after_ms": 60_000}
 
@@ -135,6 +136,64 @@ async def test_a_step_that_nobody_can_execute_stalls_its_run(deployment):
         record = await deployment.until("d", "completed")
         await deployment.quiet(dead=1)
     assert "error" not in record.run
+
+
+async def test_what_the_letter_advises_executes_the_step(deployment):
+    """Deploy the function, redrive the letter, resume the run: the step is not lost with it."""
+    async with deployment.worker(app, unknown_after_ms=0, linger_ms=0):
+        await deployment.send("run.start", workflow="foreign", input=1, run_id="r")
+        await deployment.until_step("r", "pack", "scheduled")
+    (sent,) = await deployment.client.xrange(deployment.stream("rust"))
+    has_rust = {"queues": ("", "rust")}
+    async with deployment.worker(app, unknown_after_ms=0, **has_rust):
+        record = await deployment.until("r", "stalled")
+        (letter,) = await deployment.dead_letters()
+    advice = "deploy one that has, redrive the dead letter of this command (askel dead ls --run r)"
+    assert advice in letter["detail"]
+    assert advice in json.loads(record.run["error"])["message"]
+    assert letter["rpc_name"].encode() == sent[1][b"rpc_name"]
+    deployed = App("deployed")
+    deployed.workflows.update(app.workflows)
+    deployed.step(name=letter["rpc_name"])(echo)
+    async with DeadLetters(deployment.url, deployment.prefix) as letters:
+        async for each in letters.all(run_id="r"):
+            assert await letters.redrive(each)
+    async with deployment.worker(deployed, **has_rust):
+        await deployment.send("run.resume", run_id="r")
+        await deployment.until("r", "completed")
+        await deployment.quiet(dead=0)
+
+
+async def echo(data):
+    return data
+
+
+async def test_a_lock_of_another_program_does_not_keep_a_run_from_being_stalled(deployment):
+    """Its end is waited for: the command is a dead letter and the run stalled, or neither."""
+    await deployment.send("run.create", workflow="w", run_id="d")
+    async with deployment.worker(nothing):
+        await deployment.until("d", "running")
+    lock = f"{deployment.prefix}:lock:d"
+    async with deployment.worker(nothing, unknown_after_ms=0) as worker:
+        await deployment.client.set(lock, "somebody", px=60_000)
+        await deployment.send("step.execute", run_id="d", step_name="s", rpc_name="echo", data=1)
+        await wait_until(lambda: worker.reached["after_stall"] >= 2)
+        assert await deployment.client.xlen(f"{deployment.prefix}:dead") == 0
+        await deployment.client.delete(lock)
+        await deployment.until("d", "stalled")
+        await deployment.quiet(dead=1)
+
+
+async def test_an_unknown_step_of_a_former_run_stalls_none_of_its_id(deployment):
+    """The command says for which run it was sent: nobody waits for it any more."""
+    async with deployment.worker(nothing, unknown_after_ms=0) as worker:
+        await deployment.send("run.create", workflow="w", run_id="d")
+        await deployment.until("d", "running")
+        words = {"run_id": "d", "step_name": "s", "rpc_name": "echo", "born": "1"}
+        await deployment.send("step.execute", **words)
+        await wait_until(lambda: worker.logged("unknown_name_given_up"))
+        await deployment.quiet(dead=0)
+        assert await deployment.status("d") == "running"
 
 
 async def test_a_run_whose_workflow_nobody_has_any_more_is_stalled_and_resumed(deployment):

@@ -41,6 +41,7 @@ OTHER_POINTS = {
     "reclaimed": ("sweep", "deliver"),
     "stuck": ("take_up", "watch", "revive", "rearm"),
     "poisonous": ("poison",),
+    "unknown": ("stall",),
     "retained": ("measure_runs", "expired", "delete_run", "prune_index"),
 }
 #: Scripts that no process is killed at by name: they are the library's, or of a thread of its own.
@@ -332,6 +333,24 @@ async def test_a_kill_while_poison_is_buried(deployment, tmp_path, point):
     assert record.path("s") == []
     (letter,) = await deployment.dead_letters()
     assert letter["reason"] == "poison"
+
+
+@pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["unknown"], 1)))
+async def test_a_kill_while_a_run_is_stalled_for_a_step(deployment, tmp_path, point):
+    """It is stalled once, and the command is a dead letter once."""
+    await deployment.send("run.create", workflow="w", run_id="d")
+    async with deployment.worker(app):
+        await deployment.until("d", "running")
+    await deployment.send("step.execute", run_id="d", step_name="s", rpc_name="nobody_has_it")
+    args = (*CLAIMS_SOON, "--unknown-after", "0ms")
+    async with doomed(deployment, tmp_path, point, args=args) as first:
+        await died(first)
+    async with deployment.worker(app, **RESCUE, unknown_after_ms=0):
+        record = await deployment.until("d", "stalled")
+        await deployment.quiet(dead=1)
+    assert [entry.get("status") for entry in record.entries].count("stalled") == 1
+    (letter,) = await deployment.dead_letters()
+    assert letter["reason"] == "unknown_step"
 
 
 @pytest.mark.parametrize("point", each(dict.fromkeys(OTHER_POINTS["retained"], 1)))

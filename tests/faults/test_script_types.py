@@ -112,6 +112,16 @@ async def _(w):
     )
 
 
+@arranged("stall, of a run that waits")
+async def _(w):
+    await passive(w)
+    await w.step()
+    entry = await w.entry("type", "step.execute")
+    return lambda: w.attempts.stall(
+        entry, "r", "s", rpc_name="f", born="", error=b'{"message":"x"}', detail="why"
+    )
+
+
 @arranged("turn, with all there is")
 async def _(w):
     entry = await w.started()
@@ -162,7 +172,7 @@ async def _(w):
 OF_DAEMONS = {
     "start", "start anew", "activate", "adopt", "turn", "requeue", "record", "settle", "begin",
     "complete", "poison", "put_back", "bury", "drop", "fire", "sweep", "redrive", "revive",
-    "rearm", "create_run", "finish_step",
+    "rearm", "create_run", "finish_step", "stall",
 }  # fmt: skip
 CALLS = {name: scenario for (name, word), scenario in SCENARIOS.items() if word == "OK"}
 CALLS = {name: CALLS[name] for name in sorted(OF_DAEMONS)} | MORE
@@ -173,6 +183,8 @@ REFUSED = {
     "bury": "dead",
     "poison": "dead history:r",
     "poison, of a run that waits": "dead history:r commands",
+    "stall": f"dead history:r events {INDEXES} runs:status:stalled",
+    "stall, of a run that waits": f"dead history:r commands events {INDEXES}",
     "sweep, of an entry without a body": "dead",
     "put_back later": "timers",
     "record": "history:r",

@@ -391,32 +391,6 @@ PROTOCOL = [
         },
     ),
     Case(
-        "poison",
-        lambda s: caller(Attempts, s).poison(
-            ENTRY, "r", "s", error=b"{}", detail="why", deliveries=5
-        ),
-        {
-            **RUN_KEYS,
-            "stream": STREAM,
-            "step": K.step("r", "s"),
-            "commands": K.commands_default,
-            "dead": K.dead,
-        },
-        {
-            "group": "askeld",
-            "entry": "5-1",
-            "offset": 11,
-            "run_id": "r",
-            "step_name": "s",
-            "error": b"{}",
-            "reason": "poison",
-            "detail": "why",
-            "deliveries": 5,
-            "word...": [b"type", b"run.start"],
-        },
-        {"OK": ([b"own"], "own"), **refused("GONE"), **BUSY_ANSWER},
-    ),
-    Case(
         "deliver",
         lambda s: caller(Recording, s).deliver(ENTRY, 3),
         {"stream": STREAM},

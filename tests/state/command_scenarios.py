@@ -341,6 +341,33 @@ async def _(w):
     return lambda: poison(w, entry)
 
 
+def stall(w, entry, **given):
+    parts = {"rpc_name": "f", "born": "", "error": b'{"message":"x"}', "detail": "why", **given}
+    return w.attempts.stall(entry, "r", "s", **parts)
+
+
+@answers("stall", "OK")
+async def _(w):
+    await w.step()
+    entry = await w.entry("type", "step.execute")
+    return lambda: stall(w, entry)
+
+
+@answers("stall", "GONE")
+async def _(w):
+    await w.run()
+    entry = await w.entry("type", "step.execute")
+    return lambda: stall(w, entry, born="1")
+
+
+@answers("stall", "BUSY")
+async def _(w):
+    await w.run()
+    entry = await w.entry("type", "step.execute")
+    await w.hold_lock()
+    return lambda: stall(w, entry)
+
+
 @answers("deliver", "OK")
 async def _(w):
     entry = await w.entry("type", "x")

@@ -67,6 +67,7 @@ SECOND = {
     "forget_consumer": "OK",
     "renew": None,
     "poison": "GONE",
+    "stall": "GONE",
     "deliver": None,
     "sweep": None,
     "list_dead": "OK",
@@ -90,6 +91,7 @@ SETTLES = {
     ("turn", "END"),
     ("record", "STALE"),
     ("record", "DUP"),
+    ("stall", "GONE"),
     ("settle", "DUP"),
     ("settle", "ALREADY"),
 }

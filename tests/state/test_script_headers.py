@@ -18,6 +18,7 @@ from tests.state.calls import (
     caller,
     service,
 )
+from tests.state.giving_up_calls import GIVING_UP
 from tests.state.keeping_calls import KEEPING
 from tests.state.read_calls import READS
 from tests.state.service_calls import SERVICE
@@ -26,7 +27,7 @@ from tests.state.watching_calls import WATCHING
 from askel import LockLostError, StepState
 from askel.state import Activations, Scripts, Timers, TokenSweep, denied_commands, load_scripts
 
-CASES = [*PROTOCOL, *SERVICE, *READS, *KEEPING, *WATCHING]
+CASES = [*PROTOCOL, *SERVICE, *READS, *KEEPING, *WATCHING, *GIVING_UP]
 ROOT = Path(__file__).resolve().parents[2]
 # Called by the daemon alone, and looked at there: see test_calls_with_literal_arguments.
 DAEMON_ONLY = {"forget_consumer"}

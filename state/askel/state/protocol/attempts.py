@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from askel.state.keys import Keys
+from askel.state.models import RunStatus
+from askel.state.moves import run_sources
 from askel.state.protocol.caller import GROUP, ProtocolCaller, Word, owner_to_nudge, refusal
 from askel.state.protocol.recording import dead_letter_words
 from askel.state.protocol.turns import Answer, Begun, Entry, Refusal, Renewed
+from askel.state.reads.history import status_body
 
 
 class Attempts(ProtocolCaller):
@@ -135,8 +138,12 @@ class Attempts(ProtocolCaller):
         error: bytes,
         detail: str,
         deliveries: int,
+        born: str = "",
     ) -> str | Refusal:
         """Bury a ``step.execute`` that killed its workers, and let its step fail for good.
+
+        The step is left alone where it is not of the run created at *born*, if given, or is
+        executed under another command that is pending.
 
         Returns the owner to nudge (empty: none). Refused with GONE or BUSY.
         """
@@ -157,9 +164,53 @@ class Attempts(ProtocolCaller):
                 run_id,
                 step_name,
                 error,
+                born,
                 "poison",
                 detail,
                 deliveries,
+                *dead_letter_words(entry),
+            ],
+        )
+        return owner_to_nudge(answer, {"GONE"})
+
+    async def stall(
+        self,
+        entry: Entry,
+        run_id: str,
+        step_name: str,
+        *,
+        rpc_name: str,
+        born: str,
+        error: bytes,
+        detail: str,
+    ) -> str | Refusal:
+        """Bury a ``step.execute`` whose function no worker has; the run that waits is stalled.
+
+        Returns the owner to nudge (empty: none). Refused with GONE or BUSY.
+        """
+        k = self.keys
+        answer = await self._ask(
+            "stall",
+            [
+                *k.run_keys(run_id),
+                entry.stream,
+                k.step(run_id, step_name),
+                k.commands_default,
+                k.events,
+                k.runs,
+                k.dead,
+            ],
+            [
+                GROUP,
+                entry.id,
+                self._offset,
+                run_id,
+                born,
+                rpc_name,
+                run_sources(RunStatus.STALLED),
+                error,
+                status_body(RunStatus.STALLED, error=error),
+                detail,
                 *dead_letter_words(entry),
             ],
         )
