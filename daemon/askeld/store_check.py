@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -123,14 +123,20 @@ class StoreCheck:
             Why the server is unsafe (empty: it is not), and whether commands were lost anew.
         """
         unsafe = "" if self._config.allow_unsafe else await why_unsafe(self._connection)
-        is_lost = False
         counts_of = await read_counts_of(self._connection)
+        lost = {stream: await lost_unread(self._connection, stream) for stream in streams}
+        if counts_of != await read_counts_of(self._connection):
+            return unsafe, False  # it started anew, or had not loaded all: the next time will tell
         if counts_of != self._counts_of:
             self._lost, self._counts_of = {}, counts_of
-        for stream in streams:
-            lost = await lost_unread(self._connection, stream)
-            if lost > self._lost.get(stream, lost if counts_of else 0):
-                is_lost = True
+        return unsafe, self._is_more_lost(lost)
+
+    def _is_more_lost(self, counts: Mapping[str, int]) -> bool:
+        """Compare how much of each stream was lost with the last time; tell of what is new."""
+        is_more = False
+        for stream, lost in counts.items():
+            if lost > self._lost.get(stream, lost if self._counts_of else 0):
+                is_more = True
                 self._log.error(
                     "commands_trimmed",
                     stream=stream,
@@ -139,7 +145,7 @@ class StoreCheck:
                     "XDEL): never do, entries are deleted as they are applied",
                 )
             self._lost[stream] = lost
-        return unsafe, is_lost
+        return is_more
 
 
 def facts_to_warn_of(facts: ServerFacts) -> dict[str, Any]:

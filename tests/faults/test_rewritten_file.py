@@ -11,6 +11,7 @@ from tests.helpers.daemon import Deployment
 from tests.helpers.servers import require_binary, server_ids
 from tests.helpers.waiting import wait_until
 
+from askeld import store_check
 from askeld.embedded import EmbeddedServer
 
 QUICK = {"lease_ms": 150, "claim_idle_ms": 250, "block_ms": 200}
@@ -63,6 +64,28 @@ async def test_a_restart_after_a_rewrite_is_no_loss(server, deployment):
         async with deployment.worker(app, **QUICK) as comes_later:
             await completes(deployment, "later")
             assert await look_closely(comes_later) == []
+
+
+async def test_a_restart_while_a_worker_looks_is_no_loss(server, deployment, monkeypatch):
+    """The server that it asks first counted right; the one that answers next does not."""
+    async with deployment.worker(app, **QUICK) as worker:
+        await completes(deployment, "before")
+        await rewrite(deployment.client)
+        await completes(deployment, "between")
+        count = store_check.lost_unread
+
+        async def restarted(connection, stream):
+            monkeypatch.setattr(store_check, "lost_unread", count)
+            server.kill()
+            server.start()
+            await deployment.client.connection_pool.disconnect()
+            await completes(deployment, "after")
+            return await count(connection, stream)
+
+        monkeypatch.setattr(store_check, "lost_unread", restarted)
+        assert await look_closely(worker) == []
+        assert store_check.lost_unread is count
+        assert await look_closely(worker) == []
 
 
 async def test_what_is_trimmed_afterwards_while_a_worker_lives_is_noticed(server, deployment):
