@@ -25,7 +25,7 @@ class Asking:
         self._connection = connection
         self.refused = refused
 
-    async def __call__(self, *command: str | int) -> Any:
+    async def __call__(self, *command: str | bytes | int) -> Any:
         """Return the reply, None where this user or this server gives none.
 
         Raises:

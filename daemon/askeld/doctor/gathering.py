@@ -16,6 +16,7 @@ from askel import App, RedisWorkflowService, RunStatus, StoreAccessError, StoreR
 from askel.state import Connection, Keys, Scripts, denied_commands, load_scripts, read_secret
 from askeld.doctor.asking import Asking, pairs
 from askeld.doctor.facts import LAYOUT, Facts
+from askeld.doctor.queues import queues_of
 from askeld.doctor.runs import gather_runs
 from askeld.doctor.streams import gather_stream
 from askeld.store_check import NEEDED_COMMANDS, NEEDED_SCRIPTS
@@ -39,7 +40,8 @@ async def gather(
     Args:
         service: Its connection is used, its prefix examined.
         url: How Redis is reached; only scheme and host are looked at.
-        queues: Queues to look at beside the default stream: nothing lists them.
+        queues: Queues to look at beside the default stream and those that running runs use:
+            nothing lists them.
         app: An app whose workflows are compared with the runs under way.
         compat: ``pikku`` where Node services share the prefix.
 
@@ -59,9 +61,11 @@ async def gather(
     await _server(ask, facts)
     await _shared_keys(ask, keys, facts)
     await _scripts(service, facts)
-    facts.streams = [await gather_stream(ask, keys, queue) for queue in ("", *queues)]
     facts.policies = dict(await _policies(service))
     await gather_runs(ask, keys, facts)
+    under_way = [run.run_id for run in facts.runs if run.status in {"running", "suspended"}]
+    found = dict.fromkeys(("", *queues, *await queues_of(ask, keys, under_way)))
+    facts.streams = [await gather_stream(ask, keys, queue) for queue in found]
     return facts
 
 

@@ -42,22 +42,35 @@ def streams(facts: Facts) -> Verdict:
             f"the key of {wrong[0].title} is a {wrong[0].kind}",
             "find out who wrote it, delete the key; workers make it anew",
         )
+    unheard = [one for one in facts.streams if one.queue and one.kind == "none"]
+    if unheard:
+        return yellow(
+            f"nothing is known of {some([one.title for one in unheard])}: no command was ever "
+            "sent there, and no worker has served it",
+            f"check the name, or start a worker: askel worker MODULE:APP --queue "
+            f"{unheard[0].queue}",
+        )
     without = [one.title for one in facts.streams if one.length and not one.has_group]
     if without:
         return red(f"{some(without)}: commands, but no group", "start a worker that serves it")
     return green(f"{len(facts.streams)} looked at")
 
 
-@work.check("workers", "XLEN", "XINFO GROUPS", "XINFO CONSUMERS", "HGET", "TIME")
+@work.check("workers", "XLEN", "XINFO GROUPS", "XINFO CONSUMERS", "HGET", "HMGET", "LRANGE", "TIME")
 def workers(facts: Facts) -> Verdict:
     """Somebody is there to do the work."""
-    unserved = [
-        one.title for one in facts.streams if not _alive(one) and (one.length or not one.queue)
-    ]
+    unserved = [one for one in facts.streams if not _alive(one) and (one.length or not one.queue)]
     if unserved:
+        never = [one.title for one in unserved if not one.consumers and one.swept_ms is None]
+        titles = some([one.title for one in unserved if one.title not in never])
+        told = [
+            *([f"no worker has ever read {some(never)}"] if never else []),
+            *([f"nobody has read {titles} for a minute"] if titles else []),
+        ]
+        queue = unserved[0].queue
         return red(
-            f"nobody has read {some(unserved)} for a minute",
-            "start a worker: askel worker MODULE:APP (with --queue NAME for a queue)",
+            "; ".join(told),
+            f"start a worker: askel worker MODULE:APP{f' --queue {queue}' if queue else ''}",
         )
     return green(f"at least {max(map(_alive, facts.streams), default=0)} alive")
 
