@@ -270,6 +270,7 @@ class Dispatch:
             becomes="succeeded" if done else "failed",
             json=(command.result if isinstance(command, StepComplete) else command.error).encode(),
             final=True,
+            command_id=command.id,
         )
         return self._told(answer, command.run_id)
 

@@ -300,3 +300,32 @@ def gate_of_threads(tmp_path, monkeypatch):
     global app_gate  # noqa: PLW0603 - the handler in its thread looks there, too
     app_gate = tmp_path
     monkeypatch.setenv("ASKEL_TEST_GATES", str(tmp_path))
+
+
+async def test_a_late_copy_of_a_command_that_had_nothing_to_do_does_nothing_later(deployment):
+    """Its id is remembered all the same: what was sent between the two copies stands."""
+    async with deployment.worker(app):
+        await deployment.send("run.create", workflow="w", run_id="r")
+        await deployment.until("r", "running")
+        await deployment.send("run.resume", run_id="r", id="res1")
+        await deployment.quiet()
+        await deployment.send("run.suspend", run_id="r", id="sus1")
+        await deployment.until("r", "suspended")
+        await deployment.send("run.resume", run_id="r", id="res1")
+        await deployment.quiet()
+        assert await deployment.status("r") == "suspended"
+
+
+@pytest.mark.parametrize("type", ["step.complete", "step.fail"])
+async def test_the_outcome_of_a_step_sent_twice_under_one_id_is_applied_once(deployment, type):
+    """The second copy is settled, not a dead letter: while the run goes on, and when it has ended."""
+    answer = {"run_id": "r", "step_name": "pack", "attempt": 1, "id": "packed-1"}
+    async with deployment.worker(app):
+        await deployment.send("run.start", workflow="foreign", run_id="r")
+        await deployment.until_step("r", "pack", "scheduled")
+        await deployment.send(type, **answer)
+        await deployment.send(type, **answer)
+        await deployment.until("r", ("completed", "failed"))
+        await deployment.client.delete(deployment.stream("rust"))
+        await deployment.send(type, **answer)
+        await deployment.quiet(dead=0)

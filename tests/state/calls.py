@@ -358,6 +358,7 @@ PROTOCOL = [
             delay_ms=40,
             timer=b"timer",
             retry=("type", "step.execute"),
+            command_id="cid",
         ),
         {
             **RUN_KEYS,
@@ -381,11 +382,12 @@ PROTOCOL = [
             "final": "0",
             "delay_ms": 40,
             "timer": b"timer",
+            "command_id": "cid",
             "retry...": ["type", "step.execute"],
         },
         {
             "OK": ([b"own"], "own"),
-            **refused("ALREADY", "NOTFOUND", "GONE", "FENCED"),
+            **refused("ALREADY", "DUP", "NOTFOUND", "GONE", "FENCED"),
             **BUSY_ANSWER,
             "TERMINAL": ([b"failed"], Refusal("TERMINAL", detail="failed")),
         },

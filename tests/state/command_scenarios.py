@@ -276,6 +276,15 @@ async def _(w):
     return lambda: w.complete(entry, **retry)
 
 
+@answers("complete", "DUP")
+async def _(w):
+    await w.step()
+    first = await w.entry("type", "step.complete")
+    await w.complete(first, nonce="", command_id="once")
+    entry = await w.entry("type", "step.complete")
+    return lambda: w.complete(entry, nonce="", command_id="once")
+
+
 @answers("complete", "NOTFOUND")
 async def _(w):
     entry = await w.entry("type", "step.complete")

@@ -86,6 +86,7 @@ SETTLES = {
     ("activate", "GONE"),
     ("begin", "GONE"),
     ("begin", "SPENT"),
+    ("complete", "DUP"),
     ("complete", "GONE"),
     ("turn", "TERMINAL"),
     ("turn", "END"),

@@ -32,9 +32,9 @@ if not already then                                      -- keys of another type
   if not TERMINAL[target] then check_drive(KEYS[6], x) end
 end
 if entry ~= '' and drop(stream, group, entry) == 0 then return { 'GONE' } end
-if already then return { 'ALREADY' } end
-if entry == '' then redis.call('HDEL', ctl, 'nudged') end    -- accepted even when out of memory
+if entry == '' and not already then redis.call('HDEL', ctl, 'nudged') end    -- accepted even when out of memory
 if command_id ~= '' then redis.call('HSET', ctl, 'id:' .. command_id, '1') end
+if already then return { 'ALREADY' } end
 local at = clock(offset)
 local seq = redis.call('RPUSH', history, opened(at, body))
 change(keys, run_id, status, target, at, seq, json ~= '' and { outcome, json } or {})

@@ -82,6 +82,7 @@ class Attempts(ProtocolCaller):
         delay_ms: int = 0,
         timer: bytes = b"",
         retry: Sequence[str | bytes] = (),
+        command_id: str = "",
     ) -> str | Refusal:
         """Record the outcome of an attempt. Returns the owner to nudge (empty: none).
 
@@ -96,8 +97,9 @@ class Attempts(ProtocolCaller):
             delay_ms: Pause before that attempt; with it *timer* is armed, without it *retry* sent.
             timer: The delayed command.
             retry: The fields of the command sent at once.
+            command_id: Of the command that brings the outcome: applied once to a run.
 
-        Refused with ALREADY, GONE, FENCED or BUSY; without a nonce also NOTFOUND or TERMINAL.
+        Refused with ALREADY, GONE, FENCED or BUSY; without a nonce also DUP, NOTFOUND or TERMINAL.
         """
         k = self.keys
         answer = await self._ask(
@@ -124,10 +126,11 @@ class Attempts(ProtocolCaller):
                 "1" if final else "0",
                 delay_ms,
                 timer,
+                command_id,
                 *retry,
             ],
         )
-        return owner_to_nudge(answer, {"ALREADY", "NOTFOUND", "TERMINAL", "GONE", "FENCED"})
+        return owner_to_nudge(answer, {"ALREADY", "DUP", "NOTFOUND", "TERMINAL", "GONE", "FENCED"})
 
     async def poison(
         self,
