@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 
 import pytest
 from tests.helpers.waiting import wait_until
+from tests.torture.reports import GOOD
 
 QUICK = ("--runs", "40", "--seconds", "2", "--seed", "4")
 
@@ -49,6 +51,37 @@ def test_mistakes_are_told_in_a_line(arguments, said):
     assert (process.returncode, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert said in err
+
+
+@pytest.mark.parametrize("name", ["REDIS_URL", "ASKEL_REDIS_URL"])
+def test_a_redis_that_a_variable_names_is_not_tortured(call, monkeypatch, name):
+    """Only --redis names one; its password may stand in a file, as always."""
+    urls = []
+
+    async def run(config, *_):
+        urls.append(config.url)
+        return GOOD
+
+    monkeypatch.setattr("askeld.cli.torture._run", run)
+    there = "redis://127.0.0.1:1/0"
+
+    assert call("torture", **{name: there}).code == 0
+    assert call("torture", "--redis", there, **{name: "redis://other"}).code == 0
+
+    assert urls == ["", there]
+
+
+def test_a_run_that_ends_unexpectedly_says_what_it_may_have_left(call, monkeypatch):
+    async def run(config, *_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("askeld.cli.torture._run", run)
+
+    ran = call("torture", "--redis", "redis://:secret@127.0.0.1:1/0")
+
+    assert ran.code == 1
+    assert re.search(r"keys (askel-torture-\w+)\* may be left there; .*--pattern '\1\*'", ran.err)
+    assert "secret" not in ran.err
 
 
 @pytest.mark.slow

@@ -157,6 +157,46 @@ async def test_a_redis_of_the_users_is_judged_by_its_keys_and_left_clean(
 
 
 @pytest.mark.timeout(60)
+async def test_a_redis_of_the_users_is_left_clean_where_too_little_was_tried(
+    tmp_path, monkeypatch, redis_url, redis, prefix
+):
+    """There is nothing to look at: nothing broke."""
+
+    async def strike(self, dice):
+        """Do no harm at all."""
+
+    monkeypatch.setattr(SigStop, "strike", strike)
+    given = {"runs": 20, "seconds": 1.0, "seed": 1, "faults": {"sigstop": 1}}
+    config = campaign(tmp_path, **given, url=redis_url, prefix=prefix)
+
+    report = await run_campaign(config, quiet, control=False)
+
+    assert (report.is_broken, report.is_good, report.kept) == (False, False, [])
+    assert [key async for key in redis.scan_iter(f"{prefix}*")] == []
+
+
+@pytest.mark.timeout(60)
+async def test_what_stays_on_a_redis_of_the_users_is_named(
+    tmp_path, monkeypatch, redis_url, redis, prefix
+):
+    """Where something broke; and how to remove it, without the address, which has a password."""
+    monkeypatch.setitem(runner.SETTINGS, "queues", ("",))
+    given = {"runs": 10, "seconds": 0.5, "seed": 1, "stuck_s": 2.0}
+    config = TortureConfig(directory=tmp_path, **given, url=redis_url, prefix=prefix)
+
+    report = await run_campaign(config, quiet, control=False)
+
+    assert report.stuck
+    (kept,) = report.kept
+    assert kept.startswith(f"keys {prefix}:*, ")
+    assert f"redis-cli --scan --pattern '{prefix}*' | xargs -r redis-cli UNLINK" in kept
+    assert redis_url not in kept
+    left = [key async for key in redis.scan_iter(f"{prefix}*")]
+    assert left
+    await redis.unlink(*left)
+
+
+@pytest.mark.timeout(60)
 async def test_no_worker_outlives_a_campaign(tmp_path):
     """Not even those that were stopped, or doomed and never came by their point."""
     config = campaign(tmp_path, runs=20, seconds=1.0, seed=2, faults={"sigstop": 2, "failpoint": 2})

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import anyio
 
+from askel import InvalidError
 from askel.state import connect
-from askeld.cli.arguments import given_url
 from askeld.cli.campaign import (
     add_output,
     folder,
@@ -24,7 +24,8 @@ from askeld.cli.campaign import (
 )
 from askeld.cli.exits import Exit
 from askeld.cli.torture_report import print_report
-from askeld.torture.campaign import run_campaign
+from askeld.config import redis_url
+from askeld.torture.campaign import removal, run_campaign
 from askeld.torture.config import DURABILITIES, MODES, RATES, TortureConfig, parse_faults
 from askeld.torture.report import GOOD, Report
 from askeld.torture.rounds import MAX_SEED, run_rounds
@@ -34,8 +35,8 @@ EPILOG = f"""\
 faults: {", ".join(RATES)}
 Each may say how often it strikes (sigstop:50); otherwise that depends on --seconds. Those done to
 the server itself (redis-kill, power-loss, clock, oom) need one of ours: without --redis one is
-started, and judged by its append-only file. With --redis a key prefix of its own is used, and
-removed afterwards unless something was wrong.
+started, whatever REDIS_URL names, and judged by its append-only file. With --redis a key prefix of
+its own is used, and removed afterwards unless a promise was broken: then the report names it.
 
 With --rounds each round has a server, or a prefix, of its own, a seed of its own (--seed, and one
 more for each round after the first) and as many runs, seconds and faults as are given. Each is
@@ -73,7 +74,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
         help="appendfsync of the server that is started (always)",
     )
     parser.add_argument(
-        "--redis", metavar="URL", help="Redis to use [REDIS_URL]; none: one of ours"
+        "--redis", metavar="URL", help="Redis to torture (one of ours; REDIS_URL is not asked)"
     )
     add_output(parser)
     parser.add_argument(
@@ -83,14 +84,20 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def _torture(options: argparse.Namespace) -> int:
-    url = given_url(options) or ""
+    # Nobody has his Redis tortured because a variable names it.
+    url = (redis_url(options.redis) or "") if options.redis else ""
     if url:
         connect(url)  # opens nothing; refuses what is no address without repeating it
     with folder(options.keep, "torture") as place:
         config = _config(options, url, place)
         rounds = number("--rounds", options.rounds, most=MAX_SEED)
         with progress(_line, every_s=_LINE_EVERY_S) as show:
-            report = anyio.run(until_ended, partial(_run, config, show, rounds, options))
+            try:
+                report = anyio.run(until_ended, partial(_run, config, show, rounds, options))
+            except Exception as error:
+                if url and not _is_refusal(error):
+                    _tell(f"keys {config.prefix}* may be left there; {removal(config.prefix)}")
+                raise
         if report is None:
             return Exit.INTERRUPTED
         write_report(report, options.json, print_report)
@@ -100,6 +107,12 @@ def _torture(options: argparse.Namespace) -> int:
                 "to try it again\n"
             )
     return Exit.OK if report.is_good else Exit.ERROR
+
+
+def _is_refusal(error: Exception) -> bool:
+    """Tell whether *error* says that the call is wrong: then nothing was written anywhere."""
+    group = error if isinstance(error, ExceptionGroup) else ExceptionGroup("", [error])
+    return group.split(InvalidError)[0] is not None
 
 
 def _again(report: Report) -> str:

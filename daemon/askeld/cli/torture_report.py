@@ -32,6 +32,7 @@ def print_report(report: Report) -> None:
         ("Worth a look", report.mishaps),
         ("Said of the judgement", report.notes),
         ("Guards", report.failures),
+        ("Left on your Redis", report.kept),
     ):
         print_lines(console, title, lines)
     _print_verdict(console, report)

@@ -54,8 +54,8 @@ async def run_campaign(
     """Do all that *config* says and report; with *control* show that the faults would tell.
 
     A server of ours ends with the campaign; its data and all logs stay in the directory. From a
-    Redis of the user's everything under the prefix is removed, unless something was wrong; also
-    when it is cancelled.
+    Redis of the user's everything under the prefix is removed, unless a promise was broken: then
+    the report says what is left. It is removed also when the campaign is cancelled.
     """
     async with _server(config, binary) as server:
         report = await _torture(config, server, show)
@@ -90,7 +90,9 @@ async def _torture(config: TortureConfig, server: TortureServer | None, show: Sh
         # The control's transitions are several commands, on purpose: where they lead is judged.
         has_file = server is not None and config.mode == "askel"
         report = await _report(torture, server.aof if server is not None and has_file else None)
-        if config.url and (report.is_good or config.mode == "naive"):
+        if config.url and config.mode == "askel" and report.is_broken:
+            report.kept = [f"keys {config.prefix}:*, for a look; {removal(config.prefix)}"]
+        elif config.url:
             await _clean_up(torture)
     except anyio.get_cancelled_exc_class():
         if config.url:  # nobody will look at what an interrupted campaign left there
@@ -239,6 +241,12 @@ async def server_name(client: Any) -> str:
         )
     )
     return f"{name} {number}"
+
+
+def removal(prefix: str) -> str:
+    """Say how to remove what is left under *prefix*, which no other campaign has."""
+    scan = f"redis-cli --scan --pattern '{prefix}*'"
+    return f"remove them with: {scan} | xargs -r redis-cli UNLINK (both with -u and that Redis)"
 
 
 async def _clean_up(torture: Torture) -> None:

@@ -46,7 +46,8 @@ class Report(msgspec.Struct, kw_only=True):
     """All figures of a run, or the sums over several rounds, which are then named.
 
     ``points`` and ``points_planned`` tell how often workers died at each named point, and how often
-    they were to. ``failures`` are the guards that were not passed.
+    they were to. ``failures`` are the guards that were not passed. ``kept`` says
+    what is left on a Redis of the user's, and how to remove it.
     """
 
     askel: str
@@ -90,6 +91,7 @@ class Report(msgspec.Struct, kw_only=True):
     mishaps: list[str]
     control: dict[str, Any] | None = None
     failures: list[str] = []
+    kept: list[str] = []
     rounds: list[Round] = []
 
     @property

@@ -19,7 +19,7 @@ _COUNTED = (
     *("commands", "runs_by_status", "attempts", "refused_stale_writes", "points"),
     *("points_planned", "violations_by_kind"),
 )
-_LINES = ("stuck", "told", "diagnosis", "notes", "mishaps")
+_LINES = ("stuck", "told", "diagnosis", "notes", "mishaps", "kept")
 
 
 def read_reports(paths: Iterable[Path]) -> list[Report]:
