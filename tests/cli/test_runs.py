@@ -1,6 +1,8 @@
 """Starting runs and looking at them: what each verb prints, for people and for programs."""
 
 import json
+from contextlib import redirect_stdout
+from io import StringIO
 
 import anyio
 import pytest
@@ -8,6 +10,8 @@ from tests.helpers.keys import sync_client
 from tests.helpers.waiting import wait_until
 
 from askel import SyncRedisWorkflowService
+from askel.state import HistoryEntry
+from askeld.cli.show import print_history
 
 ORDER = '{"id": "o-1", "cents": 4200}'
 RESULT = {"receipt": "charged 4200", "parcel": "parcel of o-1"}
@@ -204,6 +208,25 @@ def test_history_for_people_has_a_line_for_each_entry(shop):
     assert "the bank did not answer" in ran.out
     assert '"charged 4200"' in ran.out
     assert "until " in ran.out
+
+
+def test_a_time_tells_the_day_where_that_is_another_one():
+    """A sleep of three days does not look as if it were over by now."""
+    noon, day = 1_795_348_800_000, 86_400_000
+    entries = [
+        HistoryEntry(kind="run", at=noon, status="running"),
+        HistoryEntry(kind="step", at=noon + 5, name="z", status="scheduled", due=noon + 3 * day),
+        HistoryEntry(kind="step", at=noon + 3 * day, name="z", status="succeeded"),
+    ]
+    with redirect_stdout(StringIO()) as told:
+        print_history(entries)
+    _, *lines = told.getvalue().splitlines()
+    assert [line.split()[1:3] for line in lines] == [
+        ["2026-11-22", "12:00:00.000"],
+        ["12:00:00.005", "z"],
+        ["2026-11-25", "12:00:00.000"],
+    ]
+    assert lines[1].endswith("until 2026-11-25 12:00:00.000")
 
 
 def test_history_for_people_tells_what_entries_without_a_status_carry(shop):

@@ -18,7 +18,7 @@ from tests.helpers.workers import ROOT, WorkerProcess
 
 README = Page(ROOT / "README.md")
 NAMESPACE = uuid.UUID("70696b6b-7500-5770-9f6c-6f77000a0001")
-TIME = re.compile(r"\d\d:\d\d:\d\d\.\d\d\d")
+TIME = re.compile(r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d\.\d\d\d")
 
 
 class Newcomer:

@@ -96,12 +96,14 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST_VALUE else f"{text[: _LONGEST_VALUE - 1]}…"
 
 
-def clock_time(moment: datetime | int | None) -> str:
-    """Return the time of day with milliseconds, UTC."""
+def clock_time(moment: datetime | int | None, beside: int | None = None) -> str:
+    """Return the time of day with milliseconds, UTC; the date, too, unless *beside* is that day."""
     if moment is None:
         return ""
     if isinstance(moment, int):
         moment = datetime.fromtimestamp(moment / 1_000, UTC)
+    if beside is not None and datetime.fromtimestamp(beside / 1_000, UTC).date() != moment.date():
+        return f"{moment:%Y-%m-%d} {clock_time(moment)}"
     return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1_000:03d}"
 
 

@@ -136,14 +136,16 @@ async def _history(options: argparse.Namespace) -> int:
 
 def print_history(entries: list[HistoryEntry], title: str = "") -> None:
     """Print everything that happened to a run, in order."""
-    rows = [_entry_row(number, entry) for number, entry in enumerate(entries)]
+    before = [0, *(entry.at for entry in entries)]
+    rows = [_entry_row(number, entry, before[number]) for number, entry in enumerate(entries)]
     print_table(("#", "TIME (UTC)", "WHAT", "STATUS", "ATTEMPT", "DETAIL"), rows, title)
 
 
-def _entry_row(number: int, entry: HistoryEntry) -> tuple[str, ...]:
+def _entry_row(number: int, entry: HistoryEntry, before: int) -> tuple[str, ...]:
     what = entry.name if entry.kind == "step" else f"{entry.kind} {entry.name}".strip()
     attempt = str(entry.attempt) if entry.kind in {"step", "timer"} else ""
-    return (str(number), clock_time(entry.at), what, entry.status, attempt, _detail(entry))
+    at = clock_time(entry.at, beside=before)
+    return (str(number), at, what, entry.status, attempt, _detail(entry))
 
 
 def _detail(entry: HistoryEntry) -> str:
@@ -155,7 +157,7 @@ def _detail(entry: HistoryEntry) -> str:
     if entry.branch or entry.child_run_id:
         return f"branch {entry.branch}" if entry.branch else f"began run {entry.child_run_id}"
     if entry.due is not None:
-        return f"until {clock_time(entry.due)}"
+        return f"until {clock_time(entry.due, beside=entry.at)}"
     return one_line(entry.reason or "")
 
 

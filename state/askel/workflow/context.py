@@ -32,7 +32,8 @@ class StepContext:
         """The same text for every attempt of this step, on whatever machine; pass it on.
 
         Steps are executed at least once. A system that takes an idempotency key turns that into
-        exactly once.
+        exactly once. It is made of run id and step name: a run that takes the id of one that has
+        ended has its keys, too, so that what was paid is not paid again.
         """
         return idempotency_key(self.run_id, self.step_name)
 
