@@ -115,7 +115,96 @@ def test_table_has_every_state():
     )
     named = re.findall(r'state="(\w+)"(?: if \w+ else "(\w+)")?', source)
 
-    assert {state for pair in named for state in pair if state} == {row[0] for row in TABLE}
+    assert {state for pair in named for state in pair if state} == {
+        "step_dead_lettered",  # see below
+        *(row[0] for row in TABLE),
+    }
+
+
+def letter(number=1, **changed):
+    names = {"step_name": "s", "rpc_name": "f"}
+    given = DeadLetter(
+        f"{NOW}-{number}", "unknown_step", "why", "workflows:commands:q", f"{NOW - 3_000}-0", 1,
+        datetime.fromtimestamp((NOW - 1_000) / 1_000, UTC), "step.execute", "r", names,
+    )  # fmt: skip
+    return structs.replace(given, **changed)
+
+
+@pytest.mark.parametrize("kept", [PASSIVE, {}, {"start": "", **PASSIVE}])
+def test_a_step_whose_command_is_a_dead_letter_is_stuck(kept):
+    """Whether a worker has the run in memory, nobody has it, or a program drives it."""
+    told = explain(structs.replace(RUN, **of(SENT), **kept), [letter(2), letter(1)])
+
+    assert (told.state, told.stuck) == ("step_dead_lettered", True)
+    assert told.command == f"askel dead redrive {NOW}-2"
+    assert "waits for step 's', whose command is a dead letter (unknown_step)" in told.text
+
+
+def test_a_stalled_run_is_resumed_when_its_letters_are_redriven():
+    other = structs.replace(SENT, name="t")
+    stalled = structs.replace(RUN, status="stalled", steps=(SENT, other), open_count=2)
+    names = {"step_name": "t", "rpc_name": "f"}
+
+    told = explain(stalled, [letter(2, names=names), letter(1)])
+
+    assert told.state == "stalled"
+    assert told.command == (f"askel dead redrive {NOW}-1 {NOW}-2 && askel send run.resume run_id r")
+    assert "what its steps wait for is redriven" in told.text
+    assert explain(stalled).command == "askel send run.resume run_id r"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"reason": "poison"},
+        {"type": "step.complete"},
+        {"names": {"step_name": "t", "rpc_name": "f"}},
+        {"names": {"step_name": "s", "rpc_name": "g"}},
+        {"entry": f"{NOW - 10_000}-0"},
+        {"entry": "of another program"},
+        {"at": datetime.fromtimestamp((NOW - 4_000) / 1_000, UTC)},
+    ],
+)
+def test_letters_of_other_steps_attempts_and_runs_hold_nothing_back(changed):
+    told = explain(structs.replace(RUN, **of(SENT), **PASSIVE), [letter(**changed)])
+
+    assert told.state == "queued"
+    assert "1 dead letter is about it" in told.text
+
+
+def test_a_step_that_is_executed_is_not_held_back_by_a_letter():
+    told = explain(structs.replace(RUN, **of(BEGUN), **PASSIVE), [letter()])
+
+    assert told.state == "executed_elsewhere"
+
+
+@pytest.mark.parametrize(("idle_ms", "command"), [(40, ""), (20_000, "askel worker MODULE:APP")])
+def test_what_was_pending_for_nobody_is_in_no_workers_hands(idle_ms, command):
+    """The consumer that has it meanwhile is none: nobody executes anything under its name."""
+    given = {"consumer": "-nobody", "idle_ms": idle_ms}
+    run = structs.replace(RUN, place=Place("pending", **given))
+    step = structs.replace(RUN, **of(leased(word="pending", **given)), **PASSIVE)
+
+    for facts, state, queue in (
+        (run, "token_orphaned", ""),
+        (step, "step_entry_orphaned", " --queue q"),
+    ):
+        told = explain(facts)
+        assert (told.state, told.stuck, told.holder) == (state, False, "")
+        assert "pending for nobody" in told.text
+        assert "-nobody" not in told.text
+        assert told.command == (command and command + queue)
+
+
+def test_a_step_that_is_on_no_queue_is_sent_again():
+    """Its command was deleted before anybody read it: a worker alone does not help."""
+    empty = structs.replace(QUEUE, length=0, idle_ms={})
+
+    told = explain(structs.replace(RUN, **of(SENT), **PASSIVE, streams={"q": empty}))
+
+    assert told.state == "queue_without_worker"
+    assert "no worker reads that queue, and nothing is on it" in told.text
+    assert told.command == "askel send step.execute run_id r step_name s rpc_name f --queue q"
 
 
 def test_what_nothing_will_move_is_told_before_what_moves_by_itself():

@@ -149,7 +149,31 @@ async def test_a_step_on_a_queue(deployment, why):
     await deployment.client.xgroup_createconsumer(stream, "askeld", "w1")
     assert states(await why(), "1 worker(s) there, 1 commands unread") == "queued"
     await deployment.client.delete(stream)
-    assert states(await why(), "no worker reads that queue") == "queue_without_worker"
+    told = await why()
+    assert states(told, "that queue, and nothing is on it") == "queue_without_worker"
+    assert told.command.startswith("askel send step.execute run_id r step_name far")
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+async def test_a_step_whose_command_is_a_dead_letter(deployment, why, resumed):
+    """Before and after somebody resumes the run without redriving the letter."""
+    async with deployment.worker(app, **{**CALM, "unknown_after_ms": 0}, queues=("", "rust")):
+        await start(deployment, "foreign")
+        await deployment.until("r", "stalled")
+        if resumed:
+            await deployment.send("run.resume", run_id="r")
+            await deployment.until("r", "running")
+            await given_up(deployment)
+        told = await why()
+    ((letter, _),) = await deployment.client.xrange(f"{deployment.prefix}:dead")
+    redrive = f"askel dead redrive {letter.decode()}"
+    if resumed:
+        words = ("step 'pack'", "whose command is a dead letter (unknown_step)")
+        assert states(told, *words, stuck=True) == "step_dead_lettered"
+        assert told.command == redrive
+    else:
+        assert states(told, "no worker has 'packOrder'") == "stalled"
+        assert told.command == f"{redrive} && askel send run.resume run_id r"
 
 
 async def test_a_step_that_another_worker_executes(deployment, why, tmp_path):
@@ -305,6 +329,15 @@ async def meddle(deployment, what):
         await deployment.client.hdel(ctl, "token")
         await deployment.client.xdel(stream, token)
         await deployment.client.hset(f"{deployment.prefix}:step:r:rest", "status", "succeeded")
+
+
+async def test_an_entry_that_was_taken_up_is_in_no_workers_hands(deployment, why):
+    await meddle(deployment, "orphaned")
+    async with deployment.worker(App("nothing"), **CALM, retention_ms=20) as worker:
+        await wait_until(lambda: worker.logged("entry_orphaned"))
+        told = await why()
+    assert states(told, "was pending for nobody", "within 13 s") == "token_orphaned"
+    assert told.holder == ""
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,13 @@ from askel.wire.explain_steps import (
     and_more,
     attempt_of,
     clock,
+    dead_lettered,
+    held_back,
     queue_name,
+    redrive,
     serve,
     span,
+    taken_up,
     why_of_step,
 )
 
@@ -50,7 +54,7 @@ def explain(
     facts: RunFacts, letters: Sequence[DeadLetter] = (), *, claim_idle_ms: int = CLAIM_IDLE_MS
 ) -> Explanation:
     """Return what *facts* mean; *letters* are dead letters about the run, newest first."""
-    why = _of_run(facts, claim_idle_ms)
+    why = _of_run(facts, letters, claim_idle_ms)
     parts = [f"Run {facts.run_id} of {facts.workflow or 'an unknown workflow'} {why.what}."]
     if facts.lock_holder and _is_foreign(facts) and why.state not in {"ended", "locked"}:
         parts.append(f"Its lock is held by another program {_for(facts.lock_pttl)}.")
@@ -77,7 +81,7 @@ def explain(
     )
 
 
-def _of_run(facts: RunFacts, claim_idle_ms: int) -> Why:
+def _of_run(facts: RunFacts, letters: Sequence[DeadLetter], claim_idle_ms: int) -> Why:
     resume = f"askel send run.resume run_id {facts.run_id}"
     since = facts.updated_at
     if facts.status in TERMINAL:
@@ -89,12 +93,17 @@ def _of_run(facts: RunFacts, claim_idle_ms: int) -> Why:
         what = f"was suspended at {clock(since)}"
         then = "What is being executed ends; nothing begins before it is resumed."
         return Why(state="suspended", what=what, since=since, next=then, command=resume)
+    held = held_back(facts, letters)
     if facts.status == RunStatus.STALLED:
         what = f"is stalled since {clock(since)}{_error(facts)}"
-        then = "It goes on where it was when what is missing is there and it is resumed."
+        sent = ", what its steps wait for is redriven" * bool(held)
+        then = f"It goes on where it was when what is missing is there{sent} and it is resumed."
+        resume = f"{redrive(held)} && {resume}" if held else resume
         return Why(state="stalled", what=what, since=since, next=then, command=resume)
     if facts.inline:
         return _inline(facts)
+    if held:
+        return dead_lettered(facts, held)
     if not facts.start:
         return _of_program(facts, claim_idle_ms)
     if facts.place is None:
@@ -152,6 +161,16 @@ def _with_token(facts: RunFacts, claim_idle_ms: int) -> Why:
             since=facts.updated_at,
             next="A worker that looks for such entries takes it up within a minute or so.",
             stuck=True,
+        )
+    if place.is_taken_up:
+        return Why(
+            state="token_orphaned",
+            what="is driven by no worker that is known: its entry was pending for nobody "
+            "(somebody removed a consumer by hand)",
+            since=facts.updated_at,
+            idle_ms=place.idle_ms,
+            next=taken_up(claim_idle_ms),
+            command=serve(place.queue) if place.idle_ms > claim_idle_ms else "",
         )
     driver = owner_process(facts.owner)
     if place.word == "gone" and not _is_alive(facts, driver):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 
 import msgspec
 
 from askel.state import OpenStep, RunFacts, StreamFacts, from_ms
+from askel.wire.dead_letters import DeadLetter
 
 #: How often workers look for what dead ones hold, by default.
 SWEEP_MS = 1_000
 #: A timer that is over by less is on its way.
 _LATE_MS = 2_000
+#: With these reasons a step's command may be a dead letter while the step waits for it.
+_HELD_BACK = frozenset({"unknown_step", "store_refused", "run_not_found"})
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +46,55 @@ def why_of_step(facts: RunFacts, step: OpenStep, claim_idle_ms: int) -> Why:
     if step.status == "running":
         return _on_lease(facts, step, claim_idle_ms, more)
     return _on_queue(facts, step, more)
+
+
+def held_back(facts: RunFacts, letters: Sequence[DeadLetter]) -> dict[str, DeadLetter]:
+    """Return the letters, by step, that hold the command which an open step waits for.
+
+    A letter that is older than the step, or than its last change, is of another attempt or run.
+    """
+    found = {}
+    for step in facts.steps:
+        is_begun = step.lease is not None and step.lease.word == "pending"
+        for letter in () if is_begun or not step.rpc_name else letters:
+            if (
+                letter.reason in _HELD_BACK
+                and letter.type == "step.execute"
+                and letter.names.get("step_name") == step.name
+                and letter.names.get("rpc_name") == step.rpc_name
+                and _sent_at(letter) >= facts.created_at
+                and (letter.at is None or letter.at >= from_ms(step.updated_at))
+            ):
+                found[step.name] = letter
+                break
+    return found
+
+
+def _sent_at(letter: DeadLetter) -> int:
+    """Return when the command of *letter* was sent; ids of entries begin with their time."""
+    ms = letter.entry.partition("-")[0]
+    return int(ms) if ms.isdecimal() and len(ms) < 15 else 0  # noqa: PLR2004
+
+
+def redrive(letters: dict[str, DeadLetter]) -> str:
+    """Return the command that sends the commands of *letters* again."""
+    return shlex.join(["askel", "dead", "redrive", *(letter.id for letter in letters.values())])
+
+
+def dead_lettered(facts: RunFacts, letters: dict[str, DeadLetter]) -> Why:
+    """Return that the run waits for steps whose commands are *letters*."""
+    name, letter = next(iter(letters.items()))
+    step = next(step for step in facts.steps if step.name == name)
+    return Why(
+        state="step_dead_lettered",
+        what=f"waits for step {name!r}{attempt_of(step)}, whose command is a dead letter "
+        f"({letter.reason}){and_more(facts.open_count - 1)}",
+        since=step.updated_at,
+        next=f"It goes on when the letter is redriven, with a worker that has {step.rpc_name!r} "
+        f"on {queue_name(step.queue)}.",
+        command=redrive(letters),
+        stuck=True,
+    )
 
 
 def _of_timer(facts: RunFacts, step: OpenStep, more: str) -> Why:
@@ -94,13 +147,17 @@ def _on_queue(facts: RunFacts, step: OpenStep, more: str) -> Why:
         f"waits for step {step.name!r}{attempt_of(step)} on {queue_name(queue)} since "
         f"{clock(step.updated_at)}{', after a pause of its own' if again else ''}"
     )
+    is_empty = stream is not None and not stream.length and not again
     if stream is None or not stream.is_served:
+        gone = ", and nothing is on it" * is_empty
+        sent = " and its command is sent again" * is_empty
         return Why(
             state="queue_without_worker",
-            what=f"{what}; no worker reads that queue{more}",
+            what=f"{what}; no worker reads that queue{gone}{more}",
             since=step.updated_at,
-            next=f"It goes on when a worker that has {step.rpc_name!r} reads that queue.",
-            command=serve(queue),
+            next=f"It goes on when a worker that has {step.rpc_name!r} reads that queue{sent}"
+            + (" (a program in another language may have taken it)." if is_empty else "."),
+            command=_execute(facts, step) if is_empty else serve(queue),
         )
     return Why(
         state="retrying" if again else "queued",
@@ -108,7 +165,7 @@ def _on_queue(facts: RunFacts, step: OpenStep, more: str) -> Why:
         since=step.updated_at,
         next="It goes on when the step has been executed"
         + (" (a program in another language may have taken it)." if not stream.length else "."),
-        command=_execute(facts, step) if not stream.length and not again else "",
+        command=_execute(facts, step) if is_empty else "",
     )
 
 
@@ -126,6 +183,15 @@ def _on_lease(facts: RunFacts, step: OpenStep, claim_idle_ms: int, more: str) ->
             next=then if orphaned else "It goes on only if its worker is still at it.",
             command="" if orphaned else _execute(facts, step),
             stuck=True,
+        )
+    if lease.is_taken_up:
+        return Why(
+            state="step_entry_orphaned",
+            what=f"{what}, whose entry was pending for nobody{more}",
+            since=step.updated_at,
+            idle_ms=lease.idle_ms,
+            next=taken_up(claim_idle_ms),
+            command=serve(step.queue) if lease.idle_ms > claim_idle_ms else "",
         )
     if lease.idle_ms > claim_idle_ms:
         return Why(
@@ -146,6 +212,14 @@ def _on_lease(facts: RunFacts, step: OpenStep, claim_idle_ms: int, more: str) ->
         idle_ms=lease.idle_ms,
         next="It goes on when the step ends; if its worker dies, another takes it over within "
         f"{span(claim_idle_ms + SWEEP_MS)}.",
+    )
+
+
+def taken_up(claim_idle_ms: int) -> str:
+    """Return what becomes of an entry that was pending for nobody and was taken up."""
+    return (
+        "It has been taken up: a worker that is still at it takes it back, else another takes it "
+        f"over within {span(claim_idle_ms + SWEEP_MS)}."
     )
 
 

@@ -4,9 +4,10 @@
 -- KEYS run ctl history lock stream step commands dead
 -- ARGV group entry offset run_id step_name error born reason detail deliveries word...
 -- OK owner | GONE | BUSY pttl
---- include clock entry mirror terminal owner drive since
+--- include clock entry mirror terminal owner drive since words
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, offset, run_id, name, err, born = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local words = words_from(11, 0)
 
 local r = redis.call('HMGET', run, 'status', 'createdAt', 'since')
 local s = redis.call('HMGET', step, unpack(FIELDS))
@@ -26,7 +27,7 @@ end
 if drop(stream, group, entry) == 0 then return { 'GONE' } end
 local at = clock(offset)
 redis.call('XADD', KEYS[8], '*', 'reason', ARGV[8], 'detail', ARGV[9], 'stream', stream, 'entry', entry,
-  'deliveries', ARGV[10], 'at', at, unpack(ARGV, 11))
+  'deliveries', ARGV[10], 'at', at, unpack(words))
 if not open then return { 'OK', '' } end
 redis.call('HSET', step, 'status', 'failed', 'error', err, 'updatedAt', at)
 moved(step, s[2], 'failed', 'error', err)

@@ -4,10 +4,11 @@
 -- KEYS run ctl history lock stream step commands events runs dead
 -- ARGV group entry offset run_id born rpc_name allowed error body detail word...
 -- OK owner | GONE | BUSY pttl
---- include clock entry terminal owner drive index change since
+--- include clock entry terminal owner drive index change since words
 local run, ctl, history, lock, stream, step = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
 local group, entry, offset, run_id, born, rpc = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local allowed, err, body = ARGV[7], ARGV[8], ARGV[9]
+local words = words_from(11, 0)
 
 local r = redis.call('HMGET', run, 'status', 'createdAt', 'since')
 local status = r[1]
@@ -33,7 +34,7 @@ end
 if drop(stream, group, entry) == 0 then return { 'GONE' } end
 local at = clock(offset)
 redis.call('XADD', KEYS[10], '*', 'reason', 'unknown_step', 'detail', ARGV[10], 'stream', stream, 'entry', entry,
-  'deliveries', '1', 'at', at, unpack(ARGV, 11))
+  'deliveries', '1', 'at', at, unpack(words))
 if not stalls then return { 'OK', '' } end
 local seq = redis.call('RPUSH', history, opened(at, body))
 change(keys, run_id, status, 'stalled', at, seq, { 'error', err })

@@ -13,6 +13,8 @@ from askel.state.store.scripts import Scripts
 
 _MOST_STEPS = 20
 _REACH = 5_000
+#: Has, as a consumer, what was found pending for nobody and taken up: see lua/include/nobody.lua.
+NOBODY = "-nobody"
 #: A consumer that was silent for longer than this reads no more: a worker asks every few seconds.
 ALIVE_MS = 30_000
 
@@ -30,6 +32,11 @@ class Place(msgspec.Struct, frozen=True):
     consumer: str = ""
     idle_ms: int = 0
     deliveries: int = 0
+
+    @property
+    def is_taken_up(self) -> bool:
+        """Whether it was pending for nobody, and waits to be taken back or swept."""
+        return self.consumer == NOBODY
 
 
 class StreamFacts(msgspec.Struct, frozen=True):
