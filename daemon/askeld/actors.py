@@ -67,9 +67,7 @@ class Actors:
         by = held.authority
         await self._activations.requeue(held.entry, by.nonce, by.run_id)
 
-    async def start(
-        self, held: Held, run_id: str, command: RunStart, policy: IfExists = IfExists.REJECT
-    ) -> Refusal | None:
+    async def start(self, held: Held, run_id: str, command: RunStart) -> Refusal | None:
         """Start the run of a ``run.start`` and drive it; return why that was refused, if it was."""
         if command.workflow not in self._context.app.workflows:
             return Refusal("UNKNOWN", detail=command.workflow)
@@ -82,8 +80,9 @@ class Actors:
             command.workflow,
             command.input.encode(),
             started_body(command.workflow, command.id),
-            policy=policy,
+            policy=IfExists(command.if_exists),
             durability=command.durability or (str(level) if level else ""),
+            command_id=command.id,
         )
         return await self._go_on(held, run_id, owner, loaded)
 

@@ -30,9 +30,6 @@ class NewRuns:
         if isinstance(command, RunStart):
             policy = IfExists(command.if_exists)
             refusal = await self._actors.start(held, run_id, command)
-            is_taken = refusal is not None and refusal.word in {"EXISTS", "CONFLICT"}
-            if is_taken and policy.replaces and not await self._is_known(run_id, command):
-                return await self._actors.start(held, run_id, command, policy)
         else:
             policy = IfExists.REJECT
             body = started_body(command.workflow, command.id)

@@ -93,6 +93,32 @@ async def test_start_with_an_id_sent_again_begins_no_further_generation(deployme
     assert await deployment.runs() == ["r"]
 
 
+@pytest.mark.parametrize("if_exists", ["reject", "after-terminal", "terminate-existing"])
+async def test_late_copy_of_a_start_is_known_to_later_generations(deployment, tmp_path, if_exists):
+    """It neither takes the place of a run that was started after it nor executes anything anew."""
+    gate = tmp_path / "gate"
+    async with deployment.worker(app):
+        for number in range(5):
+            await start(deployment, "after-terminal", number, id=f"order {number}")
+            await generation(deployment, number + 1)
+            await deployment.until("r", "completed")
+        await start(deployment, "after-terminal", str(gate), "waits", id="order 5")
+        await generation(deployment, 6)
+        await deployment.until_step("r", "gate", "running")
+        for number in range(5):
+            await start(deployment, if_exists, number, id=f"order {number}")
+        await start(deployment, if_exists, str(gate), "waits", id="order 5")
+
+        async def all_settled():
+            return await deployment.client.xlen(deployment.stream()) == 1  # the token of the run
+
+        await wait_until(all_settled)
+        gate.touch()
+        await deployment.until("r", "completed")
+        await deployment.quiet(dead=0)
+    assert sorted(await deployment.runs()) == ["r", *(f"r.g{n}" for n in range(1, 6))]
+
+
 async def test_commands_that_waited_are_not_applied_to_the_next_run_of_the_id(
     deployment, redis_url, prefix
 ):

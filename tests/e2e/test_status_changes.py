@@ -318,7 +318,7 @@ async def test_a_late_copy_of_a_command_that_had_nothing_to_do_does_nothing_late
 
 @pytest.mark.parametrize("type", ["step.complete", "step.fail"])
 async def test_the_outcome_of_a_step_sent_twice_under_one_id_is_applied_once(deployment, type):
-    """The second copy is settled, not a dead letter: while the run goes on, and when it has ended."""
+    """The other copies are settled, no dead letters: while the run goes on, and when it ended."""
     answer = {"run_id": "r", "step_name": "pack", "attempt": 1, "id": "packed-1"}
     async with deployment.worker(app):
         await deployment.send("run.start", workflow="foreign", run_id="r")

@@ -100,6 +100,7 @@ PROTOCOL = [
             "body",
             policy=IfExists.AFTER_TERMINAL,
             durability="fsync",
+            command_id="cid",
         ),
         {
             **RUN_KEYS,
@@ -123,6 +124,7 @@ PROTOCOL = [
             "policy": "after-terminal",
             "queue": "q",
             "durability": "fsync",
+            "command_id": "cid",
         },
         {
             "OK": (ACTIVATED, ACTIVE),

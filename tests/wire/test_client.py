@@ -104,6 +104,18 @@ async def test_start_sends_one_command_and_names_the_run(client, redis, keys):
     ]
 
 
+async def test_start_that_may_replace_a_run_has_an_id_by_which_a_second_copy_is_known(
+    client, redis, keys
+):
+    for given in ({}, {}, {"id": "own"}):
+        await client.start("w", run_id="r", if_exists="after-terminal", **given)
+
+    first, second, third = [command.id for command in await sent(redis, keys.commands())]
+    assert first
+    assert second not in {"", first}
+    assert third == "own"
+
+
 async def test_signal_and_cancel_are_sent(client, redis, keys):
     await client.signal("r", "paid", {"by": "card"}, id="once")
     await client.cancel("r", "no stock")

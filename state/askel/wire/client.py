@@ -115,7 +115,9 @@ class Client:
     ) -> RunHandle:
         """Send ``run.start`` and return a handle on the run, which a daemon is about to create.
 
-        Sent again with the same *run_id* or *id* it starts nothing twice.
+        Sent again with the same *run_id* or *id* it starts nothing twice. Where *if_exists* lets
+        the run that exists give way, only the *id* tells a second copy from a new start: without
+        one each call makes its own.
 
         Args:
             workflow: The workflow.
@@ -132,14 +134,15 @@ class Client:
             StoreUnsafeError: This server can never confirm that; nothing was sent.
             PayloadError, InvalidNameError, InvalidOptionError: Nothing was sent.
             StoreUnavailableError: Nothing was sent.
-            UnknownOutcomeError: It may have been sent; call again with the same *run_id*.
+            UnknownOutcomeError: It may have been sent; call again with the same *run_id*, and
+                with the same *id* of your own where *if_exists* lets the run give way.
         """
         policy, level = as_policy(if_exists), as_durability(durability)
         command = RunStart(
             workflow=check_name(workflow, "workflow name"),
             input=self.codec.encode(input).decode(),
             run_id="" if run_id is None and id else check_run_id(run_id or self._ids.run_id()),
-            id=id,
+            id=id or (self._ids.nonce() if policy.replaces else ""),
             queue=queue,
             if_exists=policy.value,
             durability=str(level) if level else "",

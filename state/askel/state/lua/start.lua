@@ -1,12 +1,14 @@
 -- start: create the run of a run.start entry and own it; after a crash, own it again.
--- policy: what lets a run that exists give way to a new generation, see create_run.
+-- policy: what lets a run that exists give way to a new generation, see create_run. Not so for a copy of the
+-- command, known by its id, that made this generation or one before it.
 -- KEYS run ctl history lock stream events runs stem...
--- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy queue durability
+-- ARGV group consumer entry owner lease_ms robbed_limit offset run_id workflow input body policy queue durability command_id
 -- OK turn workflow status input history | LOST | GONE | EXISTS | CONFLICT | BUSY pttl | POISON
 --- include clock entry statuses index terminal owner deleted past unindex change succeed create activate
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local offset, run_id, workflow, input, body, policy, durability = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[14]
+local command_id = ARGV[15]
 
 local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was', 'queue')
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'id')
@@ -15,8 +17,8 @@ if not pending(stream, group, entry, consumer) then return { 'LOST' } end
 -- Streams give out their ids each on its own: one of another stream made no run of this id.
 local made_it = x[4] == entry and (x[7] or '') == ARGV[13]
 local others = r[1] and not (made_it and x[1] == entry)
-local given_up = others and gives_way(policy, r[1])
-if others and (made_it or made_earlier(x[6], entry)) then
+local given_up = others and gives_way(policy, r[1]) and not (command_id ~= '' and command_of(history) == command_id)
+if others and (made_it or made_earlier(x[6], entry) or made_earlier(x[6], word_of(command_id))) then
   drop(stream, group, entry)
   return { 'GONE' }
 end

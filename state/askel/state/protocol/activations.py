@@ -22,6 +22,7 @@ class Activations(ProtocolCaller):
         *,
         policy: IfExists = IfExists.REJECT,
         durability: str = "",
+        command_id: str = "",
     ) -> Activated | Refusal:
         """Create the run that *entry* starts, as its owner; or own it again after a crash.
 
@@ -54,6 +55,7 @@ class Activations(ProtocolCaller):
                 policy.value,
                 k.queue_of(entry.stream),
                 durability,
+                command_id,
             ],
         )
         return _activated(answer, {"LOST", "GONE", "EXISTS", "CONFLICT", "POISON"})

@@ -22,13 +22,25 @@ local function keep_steps(stems, run_id, former)
   end
 end
 
--- What made or drove a generation before this one: entries and nonces, the last of them.
+-- The id of the command that made the run, if it had one: its first entry says so. Others may write there, too.
+local function command_of(history)
+  local is_read, first = pcall(cjson.decode, redis.call('LINDEX', history, 0) or '')
+  return is_read and type(first) == 'table' and type(first.command) == 'string' and first.command or ''
+end
+
+-- Stands for the id of a command among what made a generation: short, without blanks.
+local function word_of(command_id)
+  return command_id == '' and '' or 'id.' .. string.sub(redis.sha1hex(command_id), 1, 16)
+end
+
+-- What made or drove a generation before this one: entries, nonces and ids of commands, the last of them.
 local MADE = 1024                                        -- characters
 
 -- The fence goes on, and applied calls stay known: what made or drove the run, who gave back its lock,
 -- and the ids of commands, those of one generation.
-local function keep_control(stem, run_id, former, nonce)
+local function keep_control(stem, run_id, former, nonce, command_id)
   local flat, was, makers = redis.call('HGETALL', stem .. run_id), ' ', { nonce or nil }
+  if command_id ~= '' then makers[#makers + 1] = word_of(command_id) end
   keep(stem, run_id, former)
   redis.call('HDEL', stem .. former, 'token', 'owner')
   for i = 1, #flat, 2 do
@@ -58,7 +70,7 @@ local function succeed(keys, stems, run_id, status, workflow, at)
   if mark then redis.call('ZADD', keys.runs .. ':unconfirmed', mark, former) end
   unindex(keys.runs, run_id, workflow)
   keep_steps(stems, run_id, former)
-  keep_control(stems[2], run_id, former, r[3])
+  keep_control(stems[2], run_id, former, r[3], command_of(keys.history))
   for _, k in ipairs({ 3, 4, 5, 1 }) do keep(stems[k], run_id, former) end
   if keys.lock then redis.call('DEL', keys.lock) end       -- but for that of whoever makes the generation
   redis.call('HSET', stems[1] .. former, 'id', former)
