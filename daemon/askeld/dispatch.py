@@ -319,7 +319,9 @@ class Dispatch:
         if entry.sent_at - since > self._context.config.unknown_after_ms:
             await self._give_up(held, command, run_id, name)
             return
-        self._context.log.info("unknown_name", name=name, run_id=run_id, tries=tries + 1)
+        # Said the 1st, 2nd, 4th, 8th time: it comes again every few seconds until somebody has it.
+        log = self._context.log.debug if tries & (tries + 1) else self._context.log.info
+        log("unknown_name", name=name, run_id=run_id, tries=tries + 1)
         await self._hold(tries)
         await self._put_back(entry, command, tries=tries + 1, unknown_since=since)
 

@@ -108,9 +108,12 @@ class LogObserver:
             )
 
     def turn_taken(self, turn: Turn, answer: Turned) -> None:
-        """Log the end of the run, set the alarm."""
+        """Log what died with its worker, and the end of the run; set the alarm."""
         if self._progress is not None and answer.word in {"OK", "END"}:
             self._progress()
+        for lost in (result for result in turn.results if result.becomes == "lost"):
+            if lost.final and answer.word in {"OK", "END"}:
+                self._log.warning("attempts_spent", step=lost.name, attempt=lost.attempt)
         for decision in turn.decisions:
             if decision.delay_ms is not None:
                 self._alarm.set(decision.delay_ms)

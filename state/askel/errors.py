@@ -335,16 +335,16 @@ class StoreReplyError(StoreError):
     """Redis answered with an error reply."""
 
     def __init__(self, message: str) -> None:
-        """Keep the first word of the reply as the error's ``code``."""
+        """Keep Redis' word for it as ``code``: the first, or what a script was told before 7.0."""
         super().__init__(message)
-        self.code = message.split(" ", 1)[0]
+        said = message.rpartition("@user_script")[2].partition(": ")[2].lstrip("-").split(" ")[0]
+        self.code = said if said.isupper() else message.split(" ", 1)[0]
 
 
 class StoreAccessError(StoreReplyError):
     """Redis refuses the login, or the user may not run the command or touch the key.
 
-    It does not pass by itself, so nothing is sent again: change the password, the user or its
-    ACL. ``code`` is Redis' own word: ``WRONGPASS``, ``NOAUTH``, ``NOPERM``, ``DENIED``, or ``ERR``.
+    It does not pass by itself: nothing is sent again. ``code``: WRONGPASS NOAUTH NOPERM DENIED ERR.
     """
 
     @property
