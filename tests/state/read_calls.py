@@ -119,9 +119,14 @@ READS = [
     Case(
         "redrive",
         lambda s: letters(s).redrive(LETTER),
-        {"dead": K.dead, "stream": K.commands_default},
+        {"dead": K.dead, "stream": K.commands_default, "run": K.run("")},
         {"letter": "9-1", "run_id": run_id_of_entry(K.commands_default, "5-1")},
-        {"OK": ([b"11-0"], True), "GONE": ([], False), "OTHER": ([], NotRedrivableError)},
+        {
+            "OK": ([b"11-0"], True),
+            "GONE": ([], False),
+            "OTHER": ([], NotRedrivableError),
+            "FORMER": ([], NotRedrivableError),
+        },
     ),
     Case(
         "read_run",

@@ -1,6 +1,7 @@
 """Scenarios of the reads of whole runs and of versions: how each answer comes about."""
 
 import pytest
+from tests.helpers.waiting import wait_until
 from tests.state.scenarios import answers
 
 from askel import DeadLetters, VersionNotFoundError
@@ -115,6 +116,25 @@ async def _(w):
     async def refused():
         with pytest.raises(NotRedrivableError):
             await letters(w).redrive(moved)
+
+    return refused
+
+
+@answers("redrive", "FORMER")
+async def _(w):
+    await w.run()
+    found = await letter(w)
+
+    async def later():
+        seconds, microseconds = await w.redis.time()
+        return seconds * 1_000 + microseconds // 1_000 > int(found.entry.split("-")[0])
+
+    await wait_until(later)
+    await w.service.create_run("w", run_id="r", if_exists="terminate-existing")
+
+    async def refused():
+        with pytest.raises(NotRedrivableError, match="was made anew"):
+            await letters(w).redrive(found)
 
     return refused
 

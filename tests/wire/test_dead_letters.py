@@ -10,7 +10,14 @@ from tests.helpers.daemon import deployment
 from tests.helpers.state import proxy
 from tests.helpers.waiting import wait_until
 
-from askel import ConflictError, DeadLetters, InvalidNameError, InvalidOptionError, NotFoundError
+from askel import (
+    ConflictError,
+    DeadLetters,
+    InvalidNameError,
+    InvalidOptionError,
+    NotFoundError,
+    RedisWorkflowService,
+)
 from askel.state import load_scripts, run_id_of_entry
 from askel.wire import DeadLetterNotFoundError, NotRedrivableError
 
@@ -198,6 +205,27 @@ async def test_poison_that_is_redriven_is_delivered_as_often_as_anything_new(dep
         await deployment.quiet()
         record = await deployment.record("d")
     assert [entry["t"] for entry in record.entries] == ["run", "signal"]
+
+
+@pytest.mark.parametrize("how", ["replaced", "deleted"])
+async def test_what_was_meant_for_a_run_that_had_the_id_before_is_not_redriven(
+    deployment, letters, redis_url, prefix, how
+):
+    """Neither to its next generation nor to one that was made after it was deleted."""
+    async with RedisWorkflowService(redis_url, key_prefix=prefix) as service:
+        await service.create_run("w", 1, run_id="r")
+        await service.update_run_status("r", "completed")
+        (letter_id,) = await bury(deployment, run_id="r", type="run.cancel")
+        if how == "deleted":
+            await service.delete_run("r")
+        await service.create_run("w", 2, run_id="r", if_exists="after-terminal")
+
+        with pytest.raises(NotRedrivableError, match="run 'r' was made anew after it was sent"):
+            await letters.redrive(letter_id)
+
+        assert await letters.count() == 1
+        (late_id,) = await bury(deployment, run_id="r", type="run.complete", output=b"{")
+        assert await letters.redrive(late_id)
 
 
 OWN = {"reason": "x", "detail": "", "stream": "{stream}", "entry": "5-1", "deliveries": "1"}

@@ -194,24 +194,28 @@ class DeadLetters:
 
         Raises:
             NotFoundError: There is no letter of this id.
-            ConflictError: It does not hold its command, or nothing could come of it.
+            ConflictError: It does not hold its command, nothing could come of it, or it was sent to
+                a run whose id another one has by now.
         """
         if isinstance(letter, str):
             letter = await self.get(letter)
         why = _why_not(letter, self.keys)
         if why:
             raise NotRedrivableError(letter.id, why)
-        run_id = ""
-        if letter.type in _MAKES_RUNS and not letter.run_id and not letter.names.get("id"):
+        run_id, makes_run = "", letter.type in _MAKES_RUNS
+        if makes_run and not letter.run_id and not letter.names.get("id"):
             run_id = run_id_of_entry(letter.stream, letter.entry)
         answer, unsure = await self._scripts.insist(
             "redrive",
-            [self.keys.dead, letter.stream],
+            [self.keys.dead, letter.stream, self.keys.run("" if makes_run else letter.run_id)],
             [letter.id, run_id],
             patience_s=_PATIENCE_S,
         )
         if answer[0] == b"OTHER":
             raise NotRedrivableError(letter.id, "it does not hold its command")
+        if answer[0] == b"FORMER":
+            why = f"run {letter.run_id!r} was made anew after it was sent; drop it, or send it anew"
+            raise NotRedrivableError(letter.id, why)
         return answer[0] == b"OK" or unsure
 
     async def drop(self, letter_id: str) -> bool:

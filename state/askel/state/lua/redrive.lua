@@ -1,9 +1,12 @@
 -- redrive: a dead letter's command goes back to its stream, if the letter is still there: once, whoever asks.
 -- Its delivery count begins anew, and so does the time for which its names may be unknown.
+-- One that was meant for a run that had its id before goes nowhere: its entry's time would tell nobody any more.
+-- run: the hash of the run that the command is about; of no run where it makes one.
 -- run_id: for a command that named no run, that of the run it would have made; else ''.
--- KEYS dead stream
+-- KEYS dead stream run
 -- ARGV letter run_id
--- OK entry | GONE | OTHER
+-- OK entry | GONE | OTHER | FORMER
+--- include since
 local dead, stream, letter, run_id = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local OWN = { 'reason', 'detail', 'stream', 'entry', 'deliveries', 'at' }
 local DROPPED = { tries = true, unknown_since = true, put_back = true }
@@ -19,6 +22,7 @@ for k = 2 * #OWN + 1, #words, 2 do
   if not DROPPED[name] then command[#command + 1], command[#command + 2] = name, words[k + 1] end
 end
 if #command == 0 then return { 'OTHER' } end
+if sent_before(redis.call('HGET', KEYS[3], 'since'), words[8]) then return { 'FORMER' } end
 if run_id ~= '' then command[#command + 1], command[#command + 2] = 'run_id', run_id end
 local entry = redis.call('XADD', stream, '*', unpack(command))   -- first what a full server refuses
 redis.call('XDEL', dead, letter)
