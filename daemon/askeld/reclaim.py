@@ -13,10 +13,13 @@ from askel.state import GROUP, Connection, Entry, Recording, Scripts, Sweeping, 
 from askeld.context import WorkerContext
 from askeld.renewal import Held
 from askeld.server_clock import ServerClock
+from askeld.suspects import Suspects
 
 #: How often a worker without room looks for some, while others may have the turn. The script that
 #: hands out turns answers so, too, while there is more to be claimed.
 _ASKS_PER_TURN = 8
+#: How many times ``claim_idle_ms`` a suspect is at work alone, at most: then the next one begins.
+_SURVIVED = 3
 _FORGET_EVERY = 60
 _FORGET_IDLE_MS = 3_600_000
 _MOST_PENDING = 20_000
@@ -50,8 +53,8 @@ class Reclaim:
         self._sweeping = sweeping
         self._streams = streams
         self._poisoned = poisoned
-        self._suspect = anyio.Semaphore(1)
         self._config = context.config
+        self._suspects = Suspects(_SURVIVED * self._config.claim_idle_ms / 1_000)
         self._work = context.work
         self._log = context.log
         self._pulse = context.health.pulse("reclaim")
@@ -165,7 +168,8 @@ class Reclaim:
 
         One that has been delivered as often as allowed is poison. Whatever was at work beside the
         poison looks like it; so in their last delivery entries are worked on one at a time, and
-        only the one that kills its worker then is counted on.
+        only the one that kills its worker then is counted on. One that goes on for long without
+        doing so is no longer waited for.
         """
         try:
             return await self._admitted(deliveries, held)
@@ -190,7 +194,7 @@ class Reclaim:
         return True
 
     async def _alone(self, held: Held) -> bool:
-        """Wait until no other suspect is at work; False when this process stops before."""
+        """Wait until no other suspect is at work, or that survived; False when we stop before."""
         admitted = False
 
         async def give_up() -> None:
@@ -201,19 +205,11 @@ class Reclaim:
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(give_up)
-                await self._suspect.acquire()
+                await self._suspects.admit(held)
                 admitted = True
                 tasks.cancel_scope.cancel()
         finally:
             self._work.idle(is_idle=False)
-        if admitted:
-
-            def let_next() -> None:
-                if held.progress is not None:
-                    held.progress = None
-                    self._suspect.release()
-
-            held.progress = let_next
         return admitted
 
     async def _forget_the_dead(self, stream: str) -> None:

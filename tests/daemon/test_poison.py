@@ -89,6 +89,36 @@ async def test_a_workflow_goes_on_after_a_poison_step_of_a_queue(deployment, tmp
     assert "its worker died" in json.loads(record.run["output"])
 
 
+async def test_a_long_step_in_its_last_delivery_does_not_hold_back_the_others_for_ever(
+    deployment, tmp_path
+):
+    """They are worked on one at a time, but for what has lived through a few leases."""
+    gate = tmp_path / "gate"
+    async with deployment.worker(app):
+        await deployment.send("run.create", workflow="w", run_id="d")
+        await deployment.until("d", "running")
+    words = {"run_id": "d", "rpc_name": "wait_for_file", "data": str(gate)}
+    await deployment.send("step.execute", "warehouse", step_name="long", **words)
+    names = [f"s{number}" for number in range(3)]
+    for name in names:
+        words = {"run_id": "d", "rpc_name": "echo", "data": 1}
+        await deployment.send("step.execute", "warehouse", step_name=name, **words)
+    stream = deployment.stream("warehouse")
+    await deployment.client.xgroup_create(stream, "askeld", "0")
+    ((_, entries),) = await deployment.client.xreadgroup("askeld", "dead", {stream: ">"})
+    ids = [entry for entry, _ in entries]
+    await deployment.client.xclaim(stream, "askeld", "dead", 0, ids, retrycount=1, idle=60_000)
+    async with deployment.worker(app, queues=("warehouse",), max_deliveries=2):
+        await wait_until((tmp_path / "gate.begun").exists)
+        assert not any([await deployment.step("d", name) for name in names])
+        for name in names:
+            await deployment.until_step("d", name, "succeeded")
+        assert (await deployment.step("d", "long"))["status"] == "running"
+        gate.touch()
+        await deployment.until_step("d", "long", "succeeded")
+        await deployment.quiet(dead=0)
+
+
 @pytest.mark.parametrize(("retries", "deaths"), [(0, 1), (3, 4)])
 async def test_a_local_step_that_kills_is_bounded_by_its_retries(
     deployment, tmp_path, retries, deaths
