@@ -153,6 +153,14 @@ def redis_url(flag: str | None, environment: Mapping[str, str] = os.environ) -> 
     return recorded.read_text("utf-8").strip() if recorded.is_file() else None
 
 
+def url_source(flag: str | None, environment: Mapping[str, str] = os.environ) -> str:
+    """Return where `redis_url` takes the URL from, for a message."""
+    if flag:
+        return "--redis"
+    names = (f"{name}{end}" for name in ("ASKEL_REDIS_URL", "REDIS_URL") for end in ("", "_FILE"))
+    return next((name for name in names if environment.get(name)), f"{DEV_FOLDER}/{DEV_URL_FILE}")
+
+
 def _readable(name: str, path: str) -> str:
     """Return the absolute *path* of the one-line text file that the variable *name* names."""
     try:

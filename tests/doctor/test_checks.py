@@ -33,6 +33,7 @@ def says(name, **given):
         ("memory", YELLOW, {"info": INFO | {"maxmemory": "120"}}),
         ("memory", GREEN, {"info": INFO | {"maxmemory": "1000"}}),
         ("memory", UNKNOWN, {}),
+        ("server-role", RED, {"info": {"role": "slave"}}),
         ("round-trip", YELLOW, {"round_trip_ms": 20.1}),
         ("round-trip", GREEN, {"round_trip_ms": 20.0}),
         ("clock", YELLOW, {"skew_ms": -1_001}),
@@ -73,6 +74,16 @@ def test_verdicts_at_the_limits(name, level, given):
     assert found is level
     assert detail
     assert bool(fix) == (level in {YELLOW, RED}) or level is UNKNOWN
+
+
+def test_sizes_are_in_units_that_fit():
+    full = INFO | {"used_memory": str(1_447_034), "maxmemory": str(2**20)}
+    assert says("memory", info=full)[1] == "138% of 1.0 MiB used"
+    assert says("memory", info=INFO | {"maxmemory": str(6 * 2**30)})[1] == "0% of 6.0 GiB used"
+
+
+def test_a_replica_is_called_so():
+    assert says("server-role", info={"role": "slave"})[1].startswith("this server is a replica:")
 
 
 def test_a_run_is_late_only_beyond_the_time_that_a_worker_may_take():

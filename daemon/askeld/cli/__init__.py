@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from askel import AskelError
 from askeld.cli.exits import Exit, exit_for
+from askeld.cli.hints import explained
 from askeld.embedded import EmbeddedServerError
 from askeld.terminal import harmless, one_line
 
@@ -130,7 +131,7 @@ def _failed(verb: str, error: BaseException) -> int:
     if isinstance(error, ModuleNotFoundError) and _extra(error):
         return _missing(error)
     if isinstance(error, AskelError | EmbeddedServerError):
-        sys.stderr.write(f"askel {verb}: {harmless(str(error))}\n")
+        sys.stderr.write(f"askel {verb}: {harmless(explained(error))}\n")
         return exit_for(error) if isinstance(error, AskelError) else Exit.ERROR
     if os.environ.get("ASKEL_TRACEBACK"):
         traceback.print_exception(error)

@@ -25,7 +25,8 @@ from askel import (
     RegistrationError,
     duration_ms,
 )
-from askeld.config import DEV_FOLDER, DEV_URL_FILE, redis_url
+from askel.state import connect
+from askeld.config import DEV_FOLDER, DEV_URL_FILE, redis_url, url_source
 
 #: What the command line reads payloads by: it has no keys, and shows sealed ones as they stand.
 SHOWN = Codec(lenient=True)
@@ -48,13 +49,29 @@ def given_url(
 ) -> str | None:
     """Return the URL that flag, environment or secret file name; a running dev is not asked."""
     if options.redis or any(environment.get(name) for name in _URL_VARIABLES):
-        return redis_url(options.redis, environment)
+        return _checked(redis_url(options.redis, environment), options, environment)
     return None
+
+
+def _checked(
+    url: str | None, options: argparse.Namespace, environment: Mapping[str, str]
+) -> str | None:
+    """Return *url*; what it must not be is said with the place it came from.
+
+    Raises:
+        InvalidOptionError: It is no address of a Redis.
+    """
+    try:
+        if url is not None:
+            connect(url)  # opens nothing
+    except InvalidOptionError as error:
+        raise InvalidOptionError(f"{url_source(options.redis, environment)}: {error}") from None
+    return url
 
 
 def required_url(options: argparse.Namespace) -> str:
     """Return the URL of the Redis to use, or say how to name one."""
-    url = redis_url(options.redis)
+    url = _checked(redis_url(options.redis), options, os.environ)
     if url is None:
         msg = "no Redis: set REDIS_URL or pass --redis URL, or start one here with 'askel dev'"
         raise InvalidOptionError(msg)

@@ -39,7 +39,7 @@ def server_role(facts: Facts) -> Verdict:
     role = facts.info.get("role", "")
     if role and role != "master":
         return red(
-            f"this server is a {role}: writes are refused",
+            f"this server is a {'replica' if role == 'slave' else role}: writes are refused",
             "point REDIS_URL at the primary, or use redis+sentinel://",
         )
     return green("a primary") if role else unknown("the server does not say its role")
@@ -132,11 +132,21 @@ def memory(facts: Facts) -> Verdict:
     if not used or not most:
         return unknown("the server does not tell")
     share = used / most
-    detail = f"{share:.0%} of {most / 2**30:.1f} GiB used"
-    fix = "give it more memory, or keep fewer ended runs: askel retention set --default --ttl 7d"
+    detail = f"{share:.0%} of {_roughly(most)} used"
+    fix = (
+        "raise maxmemory, or free some: askel dead drop --all --yes; when there is room, keep "
+        "fewer ended runs: askel retention set --default --ttl 7d"
+    )
     if share > _MEMORY_RED:
         return red(detail, fix)
     return yellow(detail, fix) if share > _MEMORY_YELLOW else green(detail)
+
+
+def _roughly(count: int) -> str:
+    """Return a size as people say it."""
+    units = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
+    unit, size = next((one for one in units if count >= one[1]), units[-1])
+    return f"{count / size:.1f} {unit}"
 
 
 @server.check("fragmentation")

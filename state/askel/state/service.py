@@ -105,8 +105,12 @@ class RedisWorkflowService(
         self.resend_s = resend_s
 
     async def __aenter__(self) -> Self:
-        """Verify the connection and the server."""
-        await self.init()
+        """Verify the connection and the server; close what was opened where they are refused."""
+        try:
+            await self.init()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(

@@ -38,11 +38,12 @@ from askel.state.store.sentinel_addresses import (
 
 ConnectionLike: TypeAlias = "str | Mapping[str, Any] | aioredis.Redis"
 
-_NOT_UNDERSTOOD = (
-    "the Redis connection is not understood: give a URL such as redis://host:6379/0, "
-    "rediss://…, unix:///path or redis+sentinel://h1:26379,h2:26379/MASTER, or a mapping of "
-    "redis-py's connection options"
+_WHAT = "the Redis connection is not understood: "
+_URLS = (
+    "give a URL such as redis://host:6379/0, rediss://…, unix:///path or "
+    "redis+sentinel://h1:26379,h2:26379/MASTER"
 )
+_NOT_UNDERSTOOD = f"{_WHAT}{_URLS}, or a mapping of redis-py's connection options"
 _SCHEMES = {"redis", "rediss", "unix"}
 #: Options of redis-py that would have to run its own code on each new socket.
 _CANNOT_HONOUR = ("redis_connect_func",)
@@ -132,16 +133,16 @@ def _from_url_text(url: str) -> tuple[aioredis.ConnectionPool, OwnOptions]:
     if is_sentinel_url(url):
         url, given = split_sentinel_url(url)
     parts = _split(url)
-    if parts.scheme not in _SCHEMES:
-        raise InvalidOptionError(_NOT_UNDERSTOOD)
+    if parts.scheme not in _SCHEMES or "://" not in url:
+        why = "its scheme, before ://, is none of these" if "://" in url else "it has no scheme"
+        raise _refused(why)
     if parts.scheme != "unix" and not re.fullmatch(r"/?|/[0-9]+", parts.path):
         # redis-py would take database 0 without a word.
-        msg = f"{_NOT_UNDERSTOOD}; after the port stands the number of a database"
-        raise InvalidOptionError(msg)
+        raise _refused("after the port stands the number of a database")
     try:
         options: dict[str, Any] = dict(parse_url(url))
     except ValueError:
-        raise InvalidOptionError(_NOT_UNDERSTOOD) from None
+        raise _refused("a value of its options is wrong") from None
     own = _take_own(options)
     if not given and (strays := sorted(OPTIONS & options.keys())):
         msg = f"{strays[0]} is about Sentinel: write redis+sentinel://h1:26379,h2:26379/MASTER"
@@ -191,10 +192,19 @@ def _with_sentinels(
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
+    except ValueError:
+        raise _refused("the brackets of its host do not match") from None
+    try:
         _ = parts.port
     except ValueError:
-        raise InvalidOptionError(_NOT_UNDERSTOOD) from None
+        why = "the port is no number up to 65535 (in a password, write / ? # @ : as %2F %3F …)"
+        raise _refused(why) from None
     return parts
+
+
+def _refused(why: str) -> InvalidOptionError:
+    """Return what says which part of a URL is wrong; no part is repeated."""
+    return InvalidOptionError(f"{_WHAT}{why}; {_URLS}")
 
 
 def _take_own(options: dict[str, Any]) -> OwnOptions:

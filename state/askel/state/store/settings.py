@@ -39,7 +39,7 @@ __all__ = ["ConnectionLike", "ConnectionSettings", "reply_error"]
 Login = list[tuple[str | bytes, ...]]
 
 _WHAT_TO_DO = {
-    "NOPERM": "give the user this permission (docs/connections.md lists what askel needs)",
+    "NOPERM": "give the user this permission (askel acl prints what each kind of user needs)",
     "NOAUTH": "give a user name and a password",
     "WRONGPASS": "give the right user name and password",
 }
