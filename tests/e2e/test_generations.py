@@ -5,7 +5,13 @@ from tests.apps.parts import app
 from tests.helpers.history_checker import check_all
 from tests.helpers.waiting import wait_until
 
-from askel import RedisWorkflowService
+from askel import (
+    Client,
+    ConflictError,
+    RedisWorkflowService,
+    RunExistsError,
+    WaitTimeoutError,
+)
 
 
 async def start(deployment, if_exists, input=1, workflow="one_step", **fields):
@@ -184,3 +190,54 @@ async def test_timers_of_ended_deleted_and_former_runs_are_swept(deployment, red
             await worker.worker._retention.run_once()
         (left,) = await deployment.client.zrange(f"{prefix}:timers", 0, -1)
         assert b"asleep" in left
+
+
+async def test_each_start_is_told_the_result_of_its_own_run(deployment, redis_url, prefix):
+    """They share a run id: what ended before, or after, is another order's."""
+    async with Client(redis_url, prefix) as client:
+
+        async def order(number):
+            return await client.start("one_step", number, run_id="r", if_exists="after-terminal")
+
+        async with deployment.worker(app):
+            first = await order(1)
+            assert await first.result("10s") == 1
+        second = await order(2)
+        with pytest.raises(WaitTimeoutError):
+            await second.result("50ms")  # the former run has ended, this one has not begun
+        async with deployment.worker(app):
+            assert await second.result("10s") == 2
+            assert await (await order(2)).result("10s") == 2
+            assert await first.result("10s") == 1
+            await deployment.quiet(dead=0)
+    assert sorted(await deployment.runs()) == ["r", "r.g1", "r.g2"]
+
+
+@pytest.mark.parametrize("given", [{"id": "order-2"}, {"if_exists": "after-terminal"}])
+async def test_a_start_that_was_refused_is_not_told_the_result_of_the_run_that_is_there(
+    deployment, redis_url, prefix, tmp_path, given
+):
+    gate = tmp_path / "gate"
+    async with Client(redis_url, prefix) as client, deployment.worker(app):
+        first = await client.start("waits", str(gate), run_id="r")
+        await deployment.until_step("r", "gate", "running")
+        second = await client.start("waits", str(gate), run_id="r", **given)
+        with pytest.raises(RunExistsError, match="run 'r'"):
+            await second.result("10s")
+        gate.touch()
+        same = await client.start("waits", str(gate), run_id="r", if_exists="return")
+        assert await same.result("10s") == await first.result("10s")
+        with pytest.raises(RunExistsError):
+            await second.result("10s")
+
+
+async def test_a_start_that_could_not_be_applied_says_so_to_who_waits(
+    deployment, redis_url, prefix
+):
+    """No worker had its workflow: there is no run, and none will come."""
+    async with Client(redis_url, prefix) as client, deployment.worker(app, unknown_after_ms=1):
+        handle = await client.start(
+            "nobody_has_it", 1, run_id="r", id="one", if_exists="after-terminal"
+        )
+        with pytest.raises(ConflictError, match=r"dead letter .* no worker has 'nobody_has_it'"):
+            await handle.result("10s")

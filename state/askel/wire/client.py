@@ -27,6 +27,7 @@ from askel.state.store.settings import ConnectionLike
 from askel.wire.commands import Command, RunCancel, RunSignal, RunStart
 from askel.wire.events import RunWaiter
 from askel.wire.queue import StreamQueue
+from askel.wire.starts import Start
 
 # Longer than the longest block, so that an idle wait never looks like a broken connection.
 _BLOCKING_TIMEOUT_S = 30.0
@@ -35,11 +36,12 @@ _BLOCKING_TIMEOUT_S = 30.0
 class RunHandle:
     """A run that was started: its id, and how to await its end."""
 
-    __slots__ = ("_client", "run_id")
+    __slots__ = ("_client", "_start", "run_id")
 
-    def __init__(self, client: Client, run_id: str) -> None:
-        """Name the run."""
+    def __init__(self, client: Client, run_id: str, start: Start) -> None:
+        """Name the run, and what started it."""
         self._client = client
+        self._start = start
         self.run_id = run_id
 
     def __repr__(self) -> str:
@@ -47,8 +49,22 @@ class RunHandle:
         return f"<run {self.run_id}>"
 
     async def result(self, timeout: Duration | None = None) -> Any:
-        """Wait for the run to end and return its output; see ``Client.result``."""
-        return await self._client.result(self.run_id, timeout, must_exist=False)
+        """Wait for the run that this start has made to end, and return its output.
+
+        Not that of another run which has the run id, or had it: a start is told by its workflow
+        and input, and by its *id* where it has one. ``Client.result`` goes by the run id alone.
+
+        Raises:
+            RunExistsError: The start was refused, since another run has the id.
+            ConflictError: It was refused for something else: it is a dead letter.
+            RunFailedError: The run ended failed or cancelled.
+            RunNotFoundError: It was deleted.
+            WaitTimeoutError: It has not ended in time. It goes on.
+        """
+        run = await self._client._wait(  # noqa: SLF001
+            self.run_id, timeout, must_exist=False, start=self._start
+        )
+        return _output(run)
 
 
 class Client:
@@ -147,8 +163,9 @@ class Client:
             if_exists=policy.value,
             durability=str(level) if level else "",
         )
-        await self.send(command, queue, durability=level)
-        return RunHandle(self, command.run)
+        entry = await self.send(command, queue, durability=level)
+        start = Start(command, entry, self._queue.connection, self.keys, self.codec)
+        return RunHandle(self, command.run, start)
 
     async def send(
         self,
@@ -208,10 +225,20 @@ class Client:
             RunNotFoundError: There is no such run.
             WaitTimeoutError: It has not ended in time. It goes on.
         """
+        return await self._wait(run_id, timeout, must_exist=must_exist)
+
+    async def _wait(
+        self,
+        run_id: str,
+        timeout: Duration | None,
+        *,
+        must_exist: bool,
+        start: Start | None = None,
+    ) -> WorkflowRun:
         timeout_s = None if timeout is None else duration_ms(timeout) / 1_000
         while True:
             run = await self._waiter.wait(
-                check_run_id(run_id), timeout_s=timeout_s, must_exist=must_exist
+                check_run_id(run_id), timeout_s=timeout_s, must_exist=must_exist, start=start
             )
             run = await self._confirmed(run)
             if run.status in TERMINAL:  # or else a failover has undone its end
@@ -241,7 +268,10 @@ class Client:
             RunNotFoundError: There is no such run.
             WaitTimeoutError: It has not ended in time. It goes on.
         """
-        run = await self.wait(run_id, timeout, must_exist=must_exist)
-        if run.status is not RunStatus.COMPLETED:
-            raise RunFailedError(run_id, run.status, run.error)
-        return run.output
+        return _output(await self.wait(run_id, timeout, must_exist=must_exist))
+
+
+def _output(run: WorkflowRun) -> Any:
+    if run.status is not RunStatus.COMPLETED:
+        raise RunFailedError(run.id, run.status, run.error)
+    return run.output

@@ -6,7 +6,9 @@ import asyncio
 import math
 import time
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 
 from askel.errors import RunNotFoundError, StoreError, WaitTimeoutError
 from askel.state import (
@@ -20,10 +22,13 @@ from askel.state import (
     read_run,
 )
 from askel.state.codec import PLAIN, Codec
+from askel.wire.starts import Start
 
 _BLOCK_MS = 10_000
 #: How often a waited-for run is read although no event came, in case the stream was trimmed.
 REREAD_S = 15.0
+#: The first of the pauses after which a start is looked for that may take the place of a run.
+_FIRST_REREAD_S = 0.25
 _PAUSE_S = 0.2
 #: How long a Redis that cannot be reached at first is asked again, in seconds.
 _PATIENCE_S = 2.0
@@ -53,24 +58,35 @@ class RunWaiter:
         self._reader: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
 
-    async def wait(self, run_id: str, *, timeout_s: float | None, must_exist: bool) -> WorkflowRun:
-        """Return the run once it has ended.
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        timeout_s: float | None,
+        must_exist: bool,
+        start: Start | None = None,
+    ) -> WorkflowRun:
+        """Return the run once it has ended; with *start* the one that came of it.
 
         A connection that is lost while waiting is waited out, too.
 
         Raises:
+            ConflictError: The start was refused.
             StoreError: Redis could not be asked at first.
             RunNotFoundError: It does not exist, and *must_exist* (else it may be created yet), or
                 it was deleted while somebody waited.
             WaitTimeoutError: It has not ended within *timeout_s*.
         """
         woken, known = _Waiting(), must_exist
+        read = start.read if start else partial(self._read, run_id)
+        # No event tells of a start that was refused because of the run that is there.
+        pause_s = _FIRST_REREAD_S if start and start.may_replace else REREAD_S
         self._waiting[run_id].add(woken)
         try:
             async with asyncio.timeout(timeout_s):
                 self._ensure_reader()
                 await self._ready.wait()
-                run = await self._read_patiently(run_id, _PATIENCE_S)
+                run = await self._read_patiently(read, _PATIENCE_S)
                 while True:
                     if run is not None and run.status in TERMINAL:
                         return run
@@ -78,9 +94,10 @@ class RunWaiter:
                         raise RunNotFoundError(run_id)
                     known = known or run is not None
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(woken.wait(), REREAD_S)
+                        await asyncio.wait_for(woken.wait(), REREAD_S if run else pause_s)
                     woken.clear()
-                    run = await self._read_patiently(run_id)
+                    pause_s = min(2 * pause_s, REREAD_S)
+                    run = await self._read_patiently(read)
         except TimeoutError:
             msg = f"run {run_id!r} has not ended within {timeout_s:g} s; it goes on"
             raise WaitTimeoutError(msg) from None
@@ -99,12 +116,12 @@ class RunWaiter:
         return read_run(fields_of(flat), self._codec) if flat else None
 
     async def _read_patiently(
-        self, run_id: str, patience_s: float = math.inf
+        self, read: Callable[[], Awaitable[WorkflowRun | None]], patience_s: float = math.inf
     ) -> WorkflowRun | None:
         end = time.monotonic() + patience_s
         while True:
             try:
-                return await self._read(run_id)
+                return await read()
             except StoreError as error:
                 if not is_passing(error) or time.monotonic() > end:
                     raise

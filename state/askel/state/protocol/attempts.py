@@ -101,17 +101,11 @@ class Attempts(ProtocolCaller):
 
         Refused with ALREADY, GONE, FENCED or BUSY; without a nonce also DUP, NOTFOUND or TERMINAL.
         """
-        k = self.keys
+        k, step = self.keys, self.keys.step(run_id, step_name)
+        around = [entry.stream, step, k.commands_default, k.timers, entry.stream]
         answer = await self._ask(
             "complete",
-            [
-                *k.run_keys(run_id),
-                entry.stream,
-                k.step(run_id, step_name),
-                k.commands_default,
-                k.timers,
-                entry.stream,
-            ],
+            [*k.run_keys(run_id), *around],
             [
                 GROUP,
                 entry.id,
