@@ -32,7 +32,14 @@ async def test_a_run_is_explained(shop, tmp_path):
 
 def test_what_is_not_there_or_makes_no_sense(shop):
     ran = shop.call("why", "nobody")
-    assert (ran.code, ran.complaint) == (3, "askel why: run 'nobody' does not exist")
+    assert (ran.code, ran.out) == (3, "")
+    assert ran.complaint == (
+        "askel why: run 'nobody' does not exist: a start that no worker has read, or that waits "
+        "for its time, is no run yet"
+    )
+    ran = shop.call("why", "nobody", "--json")
+    assert (ran.code, ran.json()["state"], ran.json()["stuck"]) == (3, "not_found", False)
+    assert ran.json()["run_id"] == "nobody"
     ran = shop.call("why", "a:b")
     assert ran.code == 2
     assert "a:b" in ran.complaint

@@ -8,7 +8,8 @@ from tests.helpers.state import service
 from tests.helpers.waiting import wait_until
 
 from askel import App, InvalidNameError, RunNotFoundError
-from askel.wire import explain_run
+from askel.state import run_id_of_command, run_id_of_entry
+from askel.wire import RunNotStartedError, explain_run
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
@@ -69,6 +70,30 @@ async def test_there_is_no_such_run(why, service):
         await why()
     with pytest.raises(InvalidNameError):
         await explain_run(service, "a:b")
+
+
+@pytest.mark.parametrize(("given", "reason"), [(1, "unknown_workflow"), (b"{", "invalid_payload")])
+@pytest.mark.parametrize("fields", [{"run_id": "r"}, {"id": "order-1"}, {}])
+async def test_a_start_that_is_a_dead_letter(deployment, service, fields, given, reason):
+    """Whatever the run's id is made of; other letters, and those of other runs, are none of its."""
+    async with deployment.worker(App("nothing"), unknown_after_ms=0):
+        await deployment.send("run.signal", run_id="r", name="n")
+        entry = await deployment.send("run.start", workflow="w", input=given, **fields)
+        await deployment.dead_letters(2)
+    letters = await deployment.client.xrange(f"{deployment.prefix}:dead")
+    ids = {said[b"reason"].decode(): letter.decode() for letter, said in letters}
+    run_id = fields.get("run_id") or run_id_of_entry(deployment.stream(), entry)
+    if "id" in fields:
+        run_id = run_id_of_command("order-1")
+    with pytest.raises(RunNotStartedError, match=f"its start is a dead letter .{reason}") as raised:
+        await explain_run(service, run_id)
+    told = raised.value.explanation
+    assert (told.state, told.stuck) == ("start_dead_lettered", True)
+    assert told.command == f"askel dead redrive {ids[reason]}"
+    assert told.text == str(raised.value)
+    assert told.text.endswith(f": {told.command}")
+    with pytest.raises(RunNotFoundError, match="that no worker has read"):
+        await explain_run(service, "another")
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import anyio
 import msgspec
 
-from askel.wire import explain_run
+from askel.wire import Explanation, RunNotStartedError, explain_run
 from askeld.cli.arguments import add_redis_options, reading
 from askeld.cli.exits import Exit
 from askeld.cli.output import one_line, print_json
@@ -28,11 +28,20 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 async def _why(options: argparse.Namespace) -> int:
     async with reading(options) as service:
-        explanation = await explain_run(service, options.run)
+        try:
+            explanation = await explain_run(service, options.run)
+        except RunNotStartedError as error:
+            if options.json:
+                _print_object(error.explanation)
+            raise
     if options.json:
-        since = explanation.since
-        moment = None if since is None else datetime.fromtimestamp(since / 1_000, UTC)
-        print_json({**msgspec.to_builtins(explanation), "since": moment})
+        _print_object(explanation)
     else:
         print("\n".join(textwrap.wrap(one_line(explanation.text), _WIDTH)))  # noqa: T201
     return Exit.OK
+
+
+def _print_object(explanation: Explanation) -> None:
+    since = explanation.since
+    moment = None if since is None else datetime.fromtimestamp(since / 1_000, UTC)
+    print_json({**msgspec.to_builtins(explanation), "since": moment})

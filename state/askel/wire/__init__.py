@@ -36,7 +36,7 @@ from askel.wire.dead_letters import (
 )
 from askel.wire.explain import Explanation, explain
 from askel.wire.queue import StreamQueue
-from askel.wire.why import explain_run, timer_of, with_timers
+from askel.wire.why import RunNotStartedError, explain_run, timer_of, with_timers
 
 __all__ = [
     "VERSION",
@@ -56,6 +56,7 @@ __all__ = [
     "RunCreate",
     "RunFail",
     "RunHandle",
+    "RunNotStartedError",
     "RunResume",
     "RunSignal",
     "RunStart",

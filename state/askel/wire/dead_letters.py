@@ -13,7 +13,15 @@ import msgspec
 from askel.durations import Duration, duration_ms
 from askel.errors import ConflictError, InvalidOptionError, NotFoundError
 from askel.names import check_run_id
-from askel.state import Keys, Scripts, connect, fields_of, from_ms, run_id_of_entry
+from askel.state import (
+    Keys,
+    Scripts,
+    connect,
+    fields_of,
+    from_ms,
+    run_id_of_command,
+    run_id_of_entry,
+)
 from askel.state.store.settings import ConnectionLike
 
 #: The most that one page holds.
@@ -246,6 +254,23 @@ async def letters_about(scripts: Scripts, keys: Keys, run_id: str) -> list[DeadL
     """Return the newest dead letters about a run, of the newest thousand of all."""
     page = await read_page(scripts, keys, ["", "", run_id, 20, 1_000])
     return page.letters
+
+
+async def letter_of_start(scripts: Scripts, keys: Keys, run_id: str) -> DeadLetter | None:
+    """Return the newest dead letter that would have made the run, of the newest thousand of all."""
+    page = await read_page(scripts, keys, ["", "", "", MOST, MOST])
+    return next((letter for letter in page.letters if _run_made_by(letter) == run_id), None)
+
+
+def _run_made_by(letter: DeadLetter) -> str:
+    """Return the run that the command of *letter* makes; empty where it makes none."""
+    if letter.type not in _MAKES_RUNS:
+        return ""
+    if letter.run_id:
+        return letter.run_id
+    if letter.names.get("id"):
+        return run_id_of_command(letter.names["id"])
+    return run_id_of_entry(letter.stream, letter.entry) if _ID.fullmatch(letter.entry) else ""
 
 
 def _read(letter_id: bytes, known: Mapping[str, bytes], fields: Any = None) -> DeadLetter:

@@ -18,22 +18,48 @@ from askel.state import (
     rearm_call,
 )
 from askel.wire.commands import TimerFire, encode_command, encode_timer
-from askel.wire.dead_letters import letters_about
+from askel.wire.dead_letters import DeadLetter, letter_of_start, letters_about
 from askel.wire.explain import Explanation, explain
+
+
+class RunNotStartedError(RunNotFoundError):
+    """There is no such run (yet); ``explanation`` says what is known of its start."""
+
+    def __init__(self, run_id: str, letter: DeadLetter | None) -> None:
+        """Name the run, and the dead letter that would have made it, if there is one."""
+        super().__init__(run_id)
+        state, command = "not_found", ""
+        known = "a start that no worker has read, or that waits for its time, is no run yet"
+        then = "It is there as soon as a worker that has its workflow takes its start."
+        if letter is not None:
+            state, command = "start_dead_lettered", f"askel dead redrive {letter.id}"
+            known = f"its start is a dead letter ({letter.reason}: {letter.detail[:300]})"
+            then = "It is started when the letter is redriven and its reason is mended."
+        text = f"{self}: {known}{f': {command}' if command else ''}"
+        self.args = (text,)
+        self.explanation = Explanation(
+            run_id=run_id,
+            state=state,
+            text=text,
+            next=then,
+            command=command,
+            stuck=letter is not None,
+        )
 
 
 async def explain_run(service: RedisWorkflowService, run_id: str) -> Explanation:
     """Return why a run is where it is. Two round trips, or three; nothing is written.
 
     Raises:
-        RunNotFoundError: There is no such run.
+        RunNotStartedError: There is no such run; it is a ``RunNotFoundError`` that says more.
         InvalidNameError: This is no run id.
     """
     facts = await read_facts(
         service.scripts, service.keys, check_run_id(run_id), patience_s=service.resend_s
     )
     if facts is None:
-        raise RunNotFoundError(run_id)
+        letter = await letter_of_start(service.scripts, service.keys, run_id)
+        raise RunNotStartedError(run_id, letter)
     timed, letters = await asyncio.gather(
         with_timers(service.scripts, service.keys, facts, patience_s=service.resend_s),
         letters_about(service.scripts, service.keys, run_id),
