@@ -125,3 +125,29 @@ def test_who_lacks_a_permission_is_told_of_askel_acl(call, own_server):
     ran = call("ls", "--redis", own_server.url.replace("redis://", "redis://producer:s@"))
 
     assert "askel acl" in ran.complaint
+
+
+def test_a_producer_may_start_a_run_under_an_id_that_it_cannot_look_up(call, own_server):
+    with sync_client(own_server.url) as redis:
+        words = ["reset", "on", ">s", *rule("producer", "workflows")]
+        redis.execute_command("ACL", "SETUSER", "producer", *words)
+    url = own_server.url.replace("redis://", "redis://producer:s@")
+    ran = call("start", "w", "1", "--run-id", "mine", REDIS_URL=url)
+
+    assert (ran.code, ran.out) == (0, "mine\n")
+    assert "whether the run id is taken is not known" in ran.err
+    with sync_client(own_server.url) as redis:
+        [(_, fields)] = redis.xrange("workflows:commands")
+        assert fields[b"run_id"] == b"mine"
+        redis.delete("workflows:commands")
+    ran = call("start", "w", "1", REDIS_URL=url)
+    assert (ran.code, ran.err) == (0, "")
+    with sync_client(own_server.url) as redis:
+        redis.delete("workflows:commands")
+
+
+def test_a_login_that_is_refused_starts_nothing(call, own_server):
+    with sync_client(own_server.url) as redis:
+        redis.execute_command("ACL", "SETUSER", "off", "reset", "off", ">s")
+    url = own_server.url.replace("redis://", "redis://off:s@")
+    assert call("start", "w", "--run-id", "mine", REDIS_URL=url).code == 1

@@ -16,6 +16,7 @@ from askel import (
     RunExistsError,
     RunFailedError,
     RunStatus,
+    StoreAccessError,
     WaitTimeoutError,
     WorkflowRun,
 )
@@ -34,6 +35,12 @@ from askeld.cli.output import one_line, print_json
 
 #: How long a run may go unnoticed before the person who waits for it is told.
 _WONDER_S = 3.0
+
+#: Said to whoever may send and not read, as the producers of ``askel acl``.
+_UNTOLD = (
+    "askel start: this user of Redis may not read runs, so whether the run id is taken is not "
+    "known: if it is, this start becomes a dead letter\n"
+)
 
 _EPILOGS = {
     "start": """\
@@ -100,8 +107,8 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 async def _start(options: argparse.Namespace) -> int:
     value = json_argument(options.input)
     async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
-        if options.if_exists == "reject":
-            await _refuse_taken(client, options.run_id)
+        if options.if_exists == "reject" and not await _may_be_free(client, options.run_id):
+            sys.stderr.write(_UNTOLD)
         handle = await client.start(
             options.workflow,
             value,
@@ -142,6 +149,21 @@ async def _refuse_taken(client: Client, run_id: str | None) -> None:
     """
     if run_id is not None and await client.get_run(run_id) is not None:
         raise RunExistsError(run_id)
+
+
+async def _may_be_free(client: Client, run_id: str | None) -> bool:
+    """Refuse an id that is taken; return False where this user may not ask for that.
+
+    Raises:
+        RunExistsError: There is a run of that id.
+    """
+    try:
+        await _refuse_taken(client, run_id)
+    except StoreAccessError as error:
+        if error.refuses_login:
+            raise
+        return False
+    return True
 
 
 async def _ended(client: Client, run_id: str, workflow: str, timeout: float | None) -> WorkflowRun:
