@@ -29,12 +29,14 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
         keys: Patterns of its keys, without the prefix and its colon.
         commands: Each command that it may send, or that a script may call for it, and why.
         compat: Those that it needs beside them where the prefix is shared with Node services.
+        confirms: Whether it awaits confirmations of runs that have a durability.
     """
 
     purpose: str
     keys: tuple[str, ...]
     commands: Mapping[str, str]
     compat: Mapping[str, str] = {}
+    confirms: bool = False
 
 
 _CONNECT = {"ping": "the end of a login"}
@@ -110,12 +112,14 @@ WORKER = Role(
         "scan": "a generation that gives way: steps that Node has made are in no list",
         "zrevrangebyscore": "the newest attempt that Node can see",
     },
+    confirms=True,
 )
 
 PRODUCER = Role(
     purpose="puts commands on the streams, and sees nothing",
     keys=("commands", "commands:*"),
     commands={**_CONNECT, "xadd": "commands"},
+    confirms=True,
 )
 
 VIEWER = Role(
@@ -204,19 +208,44 @@ ROLES: Mapping[str, Role] = {
 }
 #: For connections to a database other than 0.
 SELECT = {"select": "the database that the URL names"}
+#: For runs of a higher durability: what workers and producers ask the server for. Not part of the
+#: roles: an older server refuses a whole rule for one command that it does not know.
+DURABILITY: Mapping[str, Mapping[str, str]] = {
+    "replicated": {"wait": "whether replicas have it"},
+    "fsync": {"waitaof": "whether it is on disk, from Redis 7.2 on and on Valkey"},
+    "always": {"config|get": "fsync on an older server: whether appendfsync is always"},
+}
 
 
-def commands_of(role: str, *, compat: str | None = None, select: bool = False) -> dict[str, str]:
+class Extras(msgspec.Struct, frozen=True, kw_only=True):
+    """What a deployment needs beyond the roles.
+
+    Attributes:
+        compat: The system that the prefix is shared with.
+        select: Connections name a database.
+        durability: How runs are confirmed, by the keys of ``DURABILITY``.
+    """
+
+    compat: str | None = None
+    select: bool = False
+    durability: tuple[str, ...] = ()
+
+
+NONE = Extras()
+
+
+def commands_of(role: str, extras: Extras = NONE) -> dict[str, str]:
     """Return the commands of *role* with their reasons, sorted."""
-    found = {**ROLES[role].commands, **(SELECT if select else {})}
-    if check_compat(compat):
+    found = {**ROLES[role].commands, **(SELECT if extras.select else {})}
+    if check_compat(extras.compat):
         found |= ROLES[role].compat
+    if ROLES[role].confirms:
+        for level in extras.durability:
+            found |= DURABILITY[level]
     return dict(sorted(found.items()))
 
 
-def rule(
-    role: str, prefix: str, *, compat: str | None = None, select: bool = False
-) -> Iterator[str]:
+def rule(role: str, prefix: str, extras: Extras = NONE) -> Iterator[str]:
     """Yield the words of an ACL rule for *role* under *prefix*: keys, then commands.
 
     Servers from Redis 6.2 on understand them alike. Pub/sub channels are denied, too.
@@ -225,7 +254,7 @@ def rule(
     yield "resetchannels"
     yield from (f"~{stem}:{keys}" for keys in ROLES[role].keys)
     yield "-@all"
-    yield from (f"+{name}" for name in commands_of(role, compat=compat, select=select))
+    yield from (f"+{name}" for name in commands_of(role, extras))
 
 
 def user_line(
@@ -234,8 +263,7 @@ def user_line(
     *,
     user: str = "",
     digest: str = PLACEHOLDER,
-    compat: str | None = None,
-    select: bool = False,
+    extras: Extras = NONE,
 ) -> str:
     """Return the line of an ACL file for a user of *role*.
 
@@ -244,8 +272,7 @@ def user_line(
         prefix: The deployment.
         user: Its name; ``askel-`` and the role by default.
         digest: Of its password, see ``password_digest``.
-        compat: The system that the prefix is shared with.
-        select: Its connections name a database.
+        extras: What it needs beyond its role.
 
     Raises:
         InvalidNameError, InvalidOptionError: A name is not allowed.
@@ -254,16 +281,16 @@ def user_line(
     if _USER.fullmatch(name) is None:
         msg = f"user {name!r:.80} is not allowed: use 1 to 64 letters, digits, '.', '_' or '-'"
         raise InvalidOptionError(msg)
-    words = rule(role, prefix, compat=compat, select=select)
+    words = rule(role, prefix, extras)
     return " ".join(["user", name, "on", f"#{digest}", *words])
 
 
-def acl_file(prefix: str, *, compat: str | None = None, select: bool = False) -> str:
+def acl_file(prefix: str, extras: Extras = NONE) -> str:
     """Return a whole ACL file: nobody without a name, an administrator, one user of each role."""
     lines = [
         "user default off",
         f"user askel-admin on #{PLACEHOLDER} ~* &* +@all",
-        *(user_line(role, prefix, compat=compat, select=select) for role in ROLES),
+        *(user_line(role, prefix, extras=extras) for role in ROLES),
     ]
     return "".join(f"{line}\n" for line in lines)
 

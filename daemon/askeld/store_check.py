@@ -10,7 +10,9 @@ import anyio
 from askel import RedisWorkflowService, StoreAccessError, StoreError
 from askel.state import (
     PASSING,
+    Confirmer,
     Connection,
+    Durability,
     Keys,
     Scripts,
     ServerFacts,
@@ -115,6 +117,19 @@ class StoreCheck:
                 "these permissions (askel acl prints all)"
             )
             raise StoreAccessError(msg)
+
+    async def confirmations(self, confirmer: Confirmer, level: Durability) -> None:
+        """Ask what *confirmer* will ask: a workflow is of that *level*.
+
+        Raises:
+            StoreUnsafeError: This server can never confirm it.
+            StoreAccessError: The user may not ask.
+        """
+        try:
+            await confirmer.check(level)
+        except StoreAccessError as error:
+            msg = f"{error}; workflows that are {level} need it (askel acl --durability)"
+            raise StoreAccessError(msg) from None
 
     async def closely(self, streams: list[str]) -> tuple[str, bool]:
         """Look at what changes rarely: settings of the server, and whether commands were trimmed.

@@ -282,7 +282,7 @@ class Worker:
         facts = await self._check_store.inspect()
         await self._check_store.permissions()
         for level in self._durabilities():
-            await self._confirmer.check(level)
+            await self._check_store.confirmations(self._confirmer, level)
         await self._consumer.create_groups()
         return facts
 

@@ -16,10 +16,20 @@ from tests.security.workloads import WORKLOADS, Office
 import askeld.reclaim
 from askel import StoreAccessError
 from askel.state import connect, load_scripts
-from askeld.acl import PLACEHOLDER, ROLES, acl_file, commands_of, password_digest, rule, user_line
+from askeld.acl import (
+    PLACEHOLDER,
+    ROLES,
+    Extras,
+    acl_file,
+    commands_of,
+    password_digest,
+    rule,
+    user_line,
+)
 from askeld.embedded import EmbeddedServer
 
 SECRET = "s3cret-w0rd"
+PIKKU = Extras(compat="pikku")
 #: Workloads that run beside one another.
 AT_ONCE = 8
 
@@ -52,7 +62,9 @@ def dead_consumers_are_looked_for(monkeypatch):
 async def employed(admin, server, role, name, *, without=(), compat=None) -> AsyncIterator[Office]:
     """Create a user of the role, perhaps without some of its commands; name is its prefix, too."""
     denied = [f"-{command}" for command in without]
-    kept = [word for word in rule(role, name, compat=compat) if f"-{word[1:]}" not in denied]
+    kept = [
+        word for word in rule(role, name, Extras(compat=compat)) if f"-{word[1:]}" not in denied
+    ]
     await admin.execute_command("ACL", "SETUSER", name, "reset", "on", f">{SECRET}", *kept)
     yield Office(
         admin,
@@ -113,7 +125,7 @@ async def test_every_command_of_a_role_is_needed(admin, server, role):
 
     Those for prefixes that are shared with Node are tried in such a one.
     """
-    wanted = list(commands_of(role, compat="pikku"))
+    wanted = list(commands_of(role, PIKKU))
     room = asyncio.Semaphore(AT_ONCE)
 
     async def denied(command):
@@ -243,7 +255,9 @@ async def test_role_can_do_nothing_else(admin, server, role):
 
 async def test_the_file_is_one_that_servers_start_with(server, tmp_path):
     """A server reads it; nobody without a name gets in; the printed hash is that of a password."""
-    mine = user_line("viewer", "w", user="eve", digest=password_digest(SECRET), select=True)
+    mine = user_line(
+        "viewer", "w", user="eve", digest=password_digest(SECRET), extras=Extras(select=True)
+    )
     (tmp_path / "users.acl").write_text(f"{acl_file('w')}{mine}\n")
     options = {"appendonly": "no", "aclfile": str(tmp_path / "users.acl")}
     with EmbeddedServer(binary=server.binary, port=0, options=options) as other:
@@ -278,7 +292,7 @@ def commands_in(body):
 
 def test_every_command_of_every_script_belongs_to_a_role():
     """A new script has to be given to somebody."""
-    everybody = {name for role in ROLES for name in commands_of(role, compat="pikku")}
+    everybody = {name for role in ROLES for name in commands_of(role, PIKKU)}
     for compat in (None, "pikku"):
         for script in load_scripts(compat).values():
             assert commands_in(script.body) <= everybody, script.name

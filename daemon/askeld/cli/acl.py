@@ -9,8 +9,10 @@ import sys
 from askel import InvalidOptionError
 from askel.state import Keys, check_compat, read_secret
 from askeld.acl import (
+    DURABILITY,
     PLACEHOLDER,
     ROLES,
+    Extras,
     acl_file,
     commands_of,
     password_digest,
@@ -27,6 +29,7 @@ server. Where no password is given a hash stands that no password has.
 examples:
   askel acl > /etc/redis/users.acl
   askel acl --role producer --user shop --password-file shop.password
+  askel acl --role worker --durability replicated    (workflows that are replicated(n))
   askel acl --role viewer --json
 """
 
@@ -41,6 +44,14 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     )
     parser.add_argument(
         "--select", action="store_true", help="for URLs that name a database other than 0"
+    )
+    parser.add_argument(
+        "--durability",
+        action="append",
+        default=[],
+        choices=list(DURABILITY),
+        help="for runs that are replicated(n) or fsync (always: fsync on a server before Redis "
+        "7.2); repeatable",
     )
     parser.add_argument(
         "--compat", metavar="SYSTEM", help="pikku: for a prefix that Node services share"
@@ -60,18 +71,23 @@ def _print(options: argparse.Namespace) -> int:
     if options.role is None and (options.user or options.password_file):
         msg = "whose name or password? give --role, too"
         raise InvalidOptionError(msg)
+    if options.durability and options.role and not ROLES[options.role].confirms:
+        msg = f"--durability: a {options.role} confirms nothing; workers and producers do"
+        raise InvalidOptionError(msg)
+    extras = Extras(
+        compat=options.compat, select=options.select, durability=tuple(options.durability)
+    )
     if options.json:
-        print_json({role: _as_json(role, options) for role in _chosen(options)})
+        print_json({role: _as_json(role, options.prefix, extras) for role in _chosen(options)})
     elif options.role is None:
-        sys.stdout.write(acl_file(options.prefix, compat=options.compat, select=options.select))
+        sys.stdout.write(acl_file(options.prefix, extras))
     else:
         line = user_line(
             options.role,
             options.prefix,
             user=options.user,
             digest=_digest(options.password_file),
-            compat=options.compat,
-            select=options.select,
+            extras=extras,
         )
         sys.stdout.write(f"{line}\n")
     return Exit.OK
@@ -81,13 +97,12 @@ def _chosen(options: argparse.Namespace) -> list[str]:
     return [options.role] if options.role else list(ROLES)
 
 
-def _as_json(role: str, options: argparse.Namespace) -> dict[str, object]:
-    given = {"compat": options.compat, "select": options.select}
+def _as_json(role: str, prefix: str, extras: Extras) -> dict[str, object]:
     return {
         "purpose": ROLES[role].purpose,
-        "keys": [f"{options.prefix}:{keys}" for keys in ROLES[role].keys],
-        "commands": commands_of(role, **given),
-        "rule": list(rule(role, options.prefix, **given)),
+        "keys": [f"{prefix}:{keys}" for keys in ROLES[role].keys],
+        "commands": commands_of(role, extras),
+        "rule": list(rule(role, prefix, extras)),
     }
 
 

@@ -21,6 +21,7 @@ import msgspec
 from askel.errors import (
     InvalidOptionError,
     NotConfirmedError,
+    StoreAccessError,
     StoreError,
     StoreReplyError,
     StoreUnsafeError,
@@ -86,6 +87,7 @@ class Confirmer:
         self._confirm_s = confirm_s
         self._connection: Connection | None = None
         self._by_config = False  # every write is synced before it is answered, or was so
+        self._may_wait = False  # once it was so
 
     async def close(self) -> None:
         """Close the connection, if there ever was one."""
@@ -97,8 +99,11 @@ class Confirmer:
 
         Raises:
             StoreUnsafeError: It cannot say what it has synced, or keeps no append-only file.
+            StoreAccessError: The user may not ask whether anything is confirmed.
             StoreError: It cannot be asked.
         """
+        if level.replicas and not self._may_wait:
+            await self._try_wait()
         if not level.fsync:
             return
         try:
@@ -121,6 +126,15 @@ class Confirmer:
                 )
                 raise StoreUnsafeError(msg) from None
             self._by_config = True
+
+    async def _try_wait(self) -> None:
+        try:
+            await self._send("WAIT", 0, 1)
+        except StoreAccessError:
+            raise
+        except StoreReplyError:
+            return  # a replica, for one: the write itself is refused in words that tell
+        self._may_wait = True
 
     async def write(self, level: Durability, what: str, *command: str | bytes | int) -> Any:
         """Send *command* and return its reply, once it is confirmed.
