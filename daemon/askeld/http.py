@@ -6,6 +6,7 @@ A loop that is blocked cannot say so itself: therefore the thread.
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from contextlib import suppress
@@ -13,6 +14,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from askeld.config import parse_address
 from askeld.health import Health, Readiness
@@ -20,6 +22,20 @@ from askeld.observability import Logger
 
 _STOP_S = 2.0
 _UNAVAILABLE = 503
+_server_log = logging.getLogger(__name__)
+
+
+def _lower(record: logging.LogRecord) -> bool:
+    """Let a request that cannot be read be no error of ours: its sender is told, by a 400."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, HttpProcessingError):
+        return True
+    record.msg, record.args = "a request could not be read: %s", (type(error).__name__,)
+    record.levelno, record.levelname, record.exc_info = logging.DEBUG, "DEBUG", None
+    return _server_log.isEnabledFor(logging.DEBUG)
+
+
+_server_log.addFilter(_lower)
 
 
 class HttpServer:
@@ -78,7 +94,9 @@ class HttpServer:
         application = web.Application()
         for path, handler in self._routes.items():
             application.router.add_get(path, handler)
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_S)
+        runner = web.AppRunner(
+            application, access_log=None, logger=_server_log, shutdown_timeout=_STOP_S
+        )
         await runner.setup()
         try:
             await web.SockSite(runner, listening).start()

@@ -94,6 +94,16 @@ def test_a_run_is_late_only_beyond_the_time_that_a_worker_may_take():
         assert says("expired-runs", oldest_ended_ms=ended, **given)[0] is level
 
 
+def test_nobody_is_told_to_drop_letters_unseen():
+    """They may be redrivable: each reason is looked at, and only what is old is dropped."""
+    _, _, fix = says("dead-letters-size", dead=10_001, dead_reasons={"poison": 1, "not_due": 9})
+    steps = ["ls --reason not_due", "redrive --all --reason not_due --yes", "docs/dead-letters.md"]
+    steps.append("drop --all --reason not_due --older-than 30d --yes")
+    assert [fix.index(step) for step in steps] == sorted(fix.index(step) for step in steps)
+    assert "drop --all --yes" not in fix
+    assert "ls --reason REASON;" in says("dead-letters-size", dead=10_001)[2]
+
+
 def test_a_long_list_of_names_is_cut():
     runs = [RunFacts(f"r{number}", "running", lock_ms=-1) for number in range(7)]
     _, detail, fix = says("locks", runs=runs)

@@ -183,7 +183,13 @@ def dead_letters(facts: Facts) -> Verdict:
 def dead_letters_size(facts: Facts) -> Verdict:
     """The dead stream stays small: nothing is dropped from it by itself."""
     if facts.dead > _DEAD_MANY:
-        return red(f"{facts.dead} dead letters take memory", "askel dead drop --all --yes")
+        reason = max(facts.dead_reasons, key=facts.dead_reasons.__getitem__, default="REASON")
+        return red(
+            f"{facts.dead} dead letters take memory",
+            f"look at them by reason: askel dead ls --reason {reason}; mend it, askel dead redrive "
+            f"--all --reason {reason} --yes; what can only come back (docs/dead-letters.md), and "
+            f"nothing else, goes by askel dead drop --all --reason {reason} --older-than 30d --yes",
+        )
     return green(f"{facts.dead}")
 
 
