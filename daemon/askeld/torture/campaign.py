@@ -135,8 +135,7 @@ async def _report(torture: Torture, aof: Path | None) -> Report:
     figures = await _figures(torture)
     effects = read_effects(config.directory / "effects.jsonl")
     faults = _faults(torture, figures, effects)
-    executed = len(effects)
-    steps = figures.attempts.get("succeeded", 0)
+    executed, steps = len(effects), figures.attempts.get("succeeded", 0)
     total_s = torture.load_s + torture.drained_s
     report = Report(
         askel=version("askel"),
