@@ -11,7 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from askel import AskelError, InvalidOptionError
+from askel import AskelError, InvalidOptionError, duration_text
 from askel.state import check_compat
 
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
@@ -93,19 +93,32 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
         positive = ("concurrency", "threads", "batch", *times)
         for name in positive:
             if getattr(self, name) < 1:
-                msg = f"{name} must be at least 1"
+                msg = f"{_option(name)} must be at least 1{'ms' if name.endswith('_ms') else ''}"
                 raise InvalidOptionError(msg)
         if self.claim_idle_ms <= self.lease_ms:
-            msg = "claim_idle must be longer than lease, or live work is taken away"
+            idle, lease = duration_text(self.claim_idle_ms), duration_text(self.lease_ms)
+            msg = (
+                f"--claim-idle ({idle}) must be longer than --lease ({lease}), "
+                "or live work is taken away"
+            )
             raise InvalidOptionError(msg)
         if 0 < self.max_block_ms <= self.warn_block_ms:
-            msg = "max_block must be longer than warn_block, or 0 for no limit"
+            most, least = duration_text(self.max_block_ms), duration_text(self.warn_block_ms)
+            msg = (
+                f"--max-block ({most}) must be longer than --warn-block ({least}), "
+                "or 0s for no limit"
+            )
             raise InvalidOptionError(msg)
 
     @property
     def renew_ms(self) -> int:
         """How often entries in work are renewed."""
         return max(self.lease_ms // 3, 1)
+
+
+def _option(name: str) -> str:
+    """Return the option of the command line that sets the field *name*."""
+    return f"--{name.removesuffix('_ms').replace('_', '-')}"
 
 
 def parse_address(text: str) -> tuple[str, int]:

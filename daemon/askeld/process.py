@@ -132,7 +132,8 @@ def _listening(config: WorkerConfig, worker: Worker, log: Logger) -> Iterator[No
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         if config.http_required:
-            raise AskelError(f"--http {config.http}: {why}") from None
+            msg = f"--http {config.http}: {why}: choose another port, or --http off"
+            raise AskelError(msg) from None
         log.warning(
             "http_unavailable",
             address=config.http,

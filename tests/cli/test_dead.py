@@ -156,7 +156,6 @@ def letter_of_now(redis):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ((), "the following arguments are required: action"),
         (("list",), "invalid choice"),
         (("ls", "1-0"), "did you mean 'askel dead show ID'?"),
         (("ls", "--limit", "0"), "limit=0: give 1 to 1000"),
@@ -181,3 +180,10 @@ def test_what_makes_no_sense_is_refused(verb, redis, words, complaint):
     assert ran.code == 2
     assert complaint in ran.complaint
     assert sent(redis) == ([], 1)
+
+
+def test_without_an_action_it_lists(verb, redis):
+    letter(redis, 0)
+
+    assert verb().out == verb("ls").out
+    assert "1000-0" in verb("--reason", "run_not_found").out

@@ -18,9 +18,10 @@ def verb(own_server, call):
 def test_policies_are_set_shown_and_cleared(verb):
     assert verb("retention").out == "no policy: ended runs stay\n"
     bounds = ("--ttl", "7d", "--max-runs", "10000", "--max-bytes", "1GiB")
-    assert verb("retention", "set", "checkout", *bounds).code == 0
+    ran = verb("retention", "set", "checkout", *bounds)
+    assert ran.out == "the policy of checkout: ttl 7d, max runs 10000, max bytes 1GiB\n"
     ran = verb("retention", "set", "--default", "--ttl", "30d")
-    assert (ran.code, ran.out, ran.err) == (0, "", "")
+    assert (ran.code, ran.out, ran.err) == (0, "the default policy: ttl 30d\n", "")
 
     shown = verb("retention", "--json").json()
     assert shown == {"default": DEFAULT, "workflows": {"checkout": OWN}}
@@ -33,7 +34,7 @@ def test_policies_are_set_shown_and_cleared(verb):
     only = verb("retention", "show", "other", "--json").json()
     assert only == {"default": DEFAULT, "workflows": {}}
 
-    assert verb("retention", "clear", "checkout").out == ""
+    assert verb("retention", "clear", "checkout").out == "the policy of checkout is cleared\n"
     ran = verb("retention", "clear", "checkout")
     assert (ran.code, ran.out) == (0, "there was no such policy\n")
     assert verb("retention", "clear", "--default").code == 0
@@ -124,3 +125,13 @@ def test_list_of_entries_that_are_out_of_date_says_how_it_goes_on(verb, own_serv
     assert (ran.code, ran.out) == (0, "")
     assert ran.err.startswith("more: askel ls --cursor 5:gone")
     assert verb("ls", "--cursor", ran.err.split()[-1]).out == "no runs\n"
+
+
+def test_what_was_set_is_told_in_json(verb):
+    ran = verb("retention", "set", "checkout", "--ttl", "7d", "--json")
+    policy = {"ttl": "7d", "max_runs": None, "max_bytes": None}
+    assert ran.json() == {"workflow": "checkout", "policy": policy}
+    ran = verb("retention", "clear", "checkout", "--json")
+    assert ran.json() == {"workflow": "checkout", "policy": None}
+    ran = verb("retention", "clear", "--default", "--json")
+    assert ran.json() == {"workflow": None, "policy": None}

@@ -96,7 +96,8 @@ def test_run_with_an_app_needs_no_worker(shop):
     assert shop.call("show", run_id, "--prefix", "inline").code == 0
     assert shop.call("show", run_id).code == 3
     again = shop.run(*arguments, "--prefix", "inline")
-    assert (again.code, "exists already" in again.complaint) == (4, True)
+    assert again.code == 4
+    assert again.complaint.endswith("exists already; choose another --run-id, or leave it out")
 
 
 def test_start_prints_the_id_of_a_run_that_then_completes(shop):
@@ -117,6 +118,17 @@ def test_the_same_id_starts_one_run(shop):
     ended(shop, first.out.strip())
 
 
+def test_the_sleep_of_a_run_that_was_cancelled_is_not_awaited_any_more(shop):
+    run_id = shop.new_id()
+    with SyncRedisWorkflowService(shop.url) as service:
+        service.create_run("trip", run_id=run_id)
+        service.insert_step_state(run_id, "wait", None)
+        assert "not awaited" not in shop.call("show", run_id).out
+        service.update_run_status(run_id, "cancelled")
+    [line] = [line for line in shop.call("show", run_id).out.splitlines() if "wait" in line]
+    assert line.endswith("not awaited any more")
+
+
 @pytest.mark.parametrize("verb", ["start", "run"])
 def test_a_run_id_that_is_taken_is_refused(shop, verb):
     run_id = shop.new_id()
@@ -124,7 +136,8 @@ def test_a_run_id_that_is_taken_is_refused(shop, verb):
     ended(shop, run_id)
     ran = shop.call(verb, "checkout", '{"id": "other"}', "--run-id", run_id)
     assert ran.code == 4
-    assert f"{run_id!r} exists already" in ran.complaint
+    assert f"{run_id!r} exists already; choose another --run-id, or" in ran.complaint
+    assert ("--if-exists" in ran.complaint) is (verb == "start")
 
 
 def test_if_exists_return_takes_the_run_there_is(shop):

@@ -343,7 +343,10 @@ async def test_a_port_in_use_is_an_error_only_where_it_was_asked_for(process, tm
         async with process("--http", address) as worker:
             assert await worker.wait() == 1
             said = worker.stderr_path.read_text()
-            assert said == f"askel worker: --http {address}: Address already in use\n"
+            assert said == (
+                f"askel worker: --http {address}: Address already in use: "
+                "choose another port, or --http off\n"
+            )
         async with ForkedDefault(worker, address) as other:
             line = await other.wait_log("http_unavailable")
             assert line["address"] == address

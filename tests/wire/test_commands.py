@@ -203,7 +203,7 @@ def test_required_fields_are_the_documented_ones(kind, required):
         missing = {key: value for key, value in whole.items() if key != name}
         reason, detail = refusal(fields(**missing))
         assert reason == "invalid_command"
-        assert f"missing required field `{name}`" in detail
+        assert f"field {name!r} is missing" in detail
 
 
 def test_plain_redis_cli_start_is_decoded():
@@ -242,18 +242,22 @@ def test_defaults_are_left_out():
 @pytest.mark.parametrize(
     ("given", "reason", "detail"),
     [
-        ({"workflow": "w"}, "invalid_command", "field type is missing; it is one of run.advance"),
+        (
+            {"workflow": "w"},
+            "invalid_command",
+            "field type is missing; it is one of run.ca",
+        ),
         (
             {"type": "run.begin"},
             "unknown_command",
-            "type 'run.begin' is unknown; it is one of run.advance",
+            "type 'run.begin' is unknown; it is one of run.cancel",
         ),
         ({"type": ""}, "unknown_command", "type '' is unknown"),
         ({"type": "x" * 500}, "unknown_command", "x' is unknown; it is one of"),
         (
             {"type": "run.start"},
             "invalid_command",
-            "run.start: .*missing required field `workflow`",
+            "run.start: field 'workflow' is missing",
         ),
         ({**START, "workflow": ""}, "invalid_name", "workflow '' is not allowed"),
         ({**START, "workflow": "a\n"}, "invalid_name", "workflow .* is not allowed"),
@@ -268,7 +272,7 @@ def test_defaults_are_left_out():
         (
             {**START, "at": "soon"},
             "invalid_command",
-            r"run.start: Expected `int \| null`.*at `\$.at`",
+            "run.start: field 'at' must be a number",
         ),
         ({**START, "at": "9" * 4_000}, "invalid_command", "at is beyond 2"),
         ({**START, "input": "{"}, "invalid_payload", "input: not valid JSON"),
@@ -288,7 +292,7 @@ def test_defaults_are_left_out():
         ({**EXECUTE, "step_name": ""}, "invalid_name", "step_name '' is not allowed"),
         ({**EXECUTE, "rpc_name": "\x01"}, "invalid_name", "rpc_name .* is not allowed"),
         ({**EXECUTE, "retries": -1}, "invalid_command", "retries must not be negative"),
-        ({**EXECUTE, "retries": "many"}, "invalid_command", r"at `\$.retries`"),
+        ({**EXECUTE, "retries": "many"}, "invalid_command", "field 'retries' must be a number"),
         ({**EXECUTE, "timeout": "soon"}, "invalid_command", "'soon' is not a duration"),
         ({**EXECUTE, "timeout": "-5"}, "invalid_command", "'-5' is not a duration"),
         ({**EXECUTE, "retry_delay": "fast"}, "invalid_command", "'fast' is not a duration"),
@@ -298,7 +302,7 @@ def test_defaults_are_left_out():
             "'exponential' is not a duration",
         ),
         ({**EXECUTE, "data": "{"}, "invalid_payload", "data: not valid JSON"),
-        ({**COMPLETE, "attempt": "first"}, "invalid_command", r"at `\$.attempt`"),
+        ({**COMPLETE, "attempt": "first"}, "invalid_command", "field 'attempt' must be a number"),
         ({**COMPLETE, "result": "nope"}, "invalid_payload", "result: not valid JSON"),
         (
             {"type": "step.fail", "run_id": "r", "step_name": "s", "attempt": 1, "error": "boom"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 import traceback
@@ -103,7 +104,14 @@ def _run(given: list[str]) -> int:
                 if _extra(error) is None:
                     raise
                 return _missing(error)
-    options = parser.parse_args(given)
+    if given and not given[0].startswith("-") and given[0] not in VERBS:
+        near = difflib.get_close_matches(given[0], VERBS, 1)
+        parser.error(f"no verb {given[0]!r:.80}{f': did you mean {near[0]}?' if near else ''}")
+    options, strays = parser.parse_known_args(given)
+    if strays:
+        (verbs.choices[options.verb] if options.verb else parser).error(
+            f"unrecognized arguments: {' '.join(strays)}"
+        )
     if options.verb is None:
         parser.print_help()
         return Exit.USAGE

@@ -143,6 +143,10 @@ def load_app(path: str) -> App:
     if not module_name or not attribute:
         msg = f"{path!r} names no app: write it as module:app, for example shop:app"
         raise RegistrationError(msg)
+    if module_name.endswith(".py"):
+        meant = module_name.removesuffix(".py").removeprefix("./").replace("/", ".")
+        msg = f"{path!r} names a file: write the module, as {meant}:{attribute}"
+        raise RegistrationError(msg)
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
@@ -159,7 +163,9 @@ def load_app(path: str) -> App:
         raise AskelError(msg) from error
     app = getattr(module, attribute, None)
     if not isinstance(app, App):
-        found = "nothing of that name" if app is None else f"a {type(app).__name__}"
+        kind = type(app).__name__
+        article = "an" if kind[0] in "aeiouAEIO" else "a"
+        found = "nothing of that name" if app is None else f"{article} {kind}"
         msg = f"{path!r} is no askel App: {module_name} has {found}"
         raise RegistrationError(msg)
     return app

@@ -54,7 +54,7 @@ class _Done(NamedTuple):
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     """Add the verb's options."""
     parser.epilog = EPILOG
-    parser.add_argument("action", choices=_ACTIONS)
+    parser.add_argument("action", nargs="?", choices=_ACTIONS, default="ls", help="(ls)")
     parser.add_argument("ids", nargs="*", metavar="ID", help="ids of dead letters")
     parser.add_argument("--all", action="store_true", help="every letter that fits (redrive, drop)")
     parser.add_argument("--yes", action="store_true", help="do to all without asking")

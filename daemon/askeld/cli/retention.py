@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     parser.add_argument("--ttl", metavar="TIME", help="keep runs for this long after their end")
     parser.add_argument("--max-runs", metavar="N", help="keep this many ended runs")
     parser.add_argument("--max-bytes", metavar="SIZE", help="keep ended runs of this size together")
-    parser.add_argument("--json", action="store_true", help="print JSON (show)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
     add_redis_options(parser)
     actions = {"show": _show, "set": _set, "clear": _clear}
     parser.set_defaults(call=lambda options: anyio.run(actions[options.action], options), verb=verb)
@@ -87,21 +87,41 @@ async def _set(options: argparse.Namespace) -> int:
     if ttl_ms is None and max_runs is None and max_bytes is None:
         msg = "give --ttl, --max-runs or --max-bytes; 'askel retention clear' ends a policy"
         raise InvalidOptionError(msg)
+    policy = RetentionPolicy(
+        ttl=None if ttl_ms is None else timedelta(milliseconds=ttl_ms),
+        max_runs=max_runs,
+        max_bytes=max_bytes,
+    )
     async with service_for(options) as service:
         await service.set_retention(
-            name,
-            ttl=None if ttl_ms is None else timedelta(milliseconds=ttl_ms),
-            max_runs=max_runs,
-            max_bytes=max_bytes,
+            name, ttl=policy.ttl, max_runs=policy.max_runs, max_bytes=policy.max_bytes
         )
+    _tell(options, name, policy)
     return Exit.OK
+
+
+def _tell(options: argparse.Namespace, name: str | None, policy: RetentionPolicy | None) -> None:
+    """Print the policy that counts from now on; None: there is none any more."""
+    bounds = policy and _as_json(policy)
+    if options.json:
+        print_json({"workflow": name, "policy": bounds})
+        return
+    whose = "the default policy" if name is None else f"the policy of {one_line(name)}"
+    words = [
+        f"{bound.replace('_', ' ')} {value}"
+        for bound, value in (bounds or {}).items()
+        if value is not None
+    ]
+    print(f"{whose}: {', '.join(words)}" if bounds else f"{whose} is cleared")  # noqa: T201
 
 
 async def _clear(options: argparse.Namespace) -> int:
     name = _whose(options)
     async with service_for(options) as service:
         was_set = await service.clear_retention(name)
-    if not was_set:
+    if was_set or options.json:
+        _tell(options, name, None)
+    else:
         print("there was no such policy")  # noqa: T201
     return Exit.OK
 

@@ -11,12 +11,13 @@ import anyio
 import msgspec
 
 from askel import RedisWorkflowService, RunNotFoundError, RunStatus, StepState, WorkflowRun
-from askel.state import HistoryEntry
+from askel.state import TERMINAL, HistoryEntry
 from askeld.cli.arguments import add_redis_options, reading
 from askeld.cli.exits import Exit
 from askeld.cli.output import clock_time, date_time, one_line, print_json, print_table, shown
 
 _PAGE = 20
+_OPEN_STEPS = frozenset({"pending", "scheduled", "running"})
 
 
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
@@ -112,12 +113,15 @@ async def _show(options: argparse.Namespace) -> int:
     if not steps:
         return Exit.OK
     print()  # noqa: T201
-    print_table(("STEP", "STATUS", "ATTEMPTS", "FUNCTION", "RESULT"), map(_step_row, steps))
+    rows = [_step_row(step, run) for step in steps]
+    print_table(("STEP", "STATUS", "ATTEMPTS", "FUNCTION", "RESULT"), rows)
     return Exit.OK
 
 
-def _step_row(step: StepState) -> tuple[str, ...]:
+def _step_row(step: StepState, run: WorkflowRun) -> tuple[str, ...]:
     outcome = one_line(step.error.message) if step.error else shown(step.result)
+    if run.status in TERMINAL and step.status in _OPEN_STEPS:
+        outcome = "not awaited any more"
     function = step.rpc_name or "(sleep)"
     return (step.step_name, str(step.status), str(step.attempt_count), function, outcome)
 

@@ -20,7 +20,7 @@ from askel import (
     WaitTimeoutError,
     WorkflowRun,
 )
-from askel.wire import CommandError, decode_command
+from askel.wire import OF_ASKEL, SENDABLE, UNSUPPORTED, CommandError, decode_command
 from askeld.cli.arguments import (
     SHOWN,
     add_redis_options,
@@ -41,6 +41,11 @@ _UNTOLD = (
     "askel start: this user of Redis may not read runs, so whether the run id is taken is not "
     "known: if it is, this start becomes a dead letter\n"
 )
+
+_OTHER_ID = {
+    "start": "choose another --run-id, or say with --if-exists what to do",
+    "run": "choose another --run-id, or leave it out",
+}
 
 _EPILOGS = {
     "start": """\
@@ -128,7 +133,7 @@ async def _run(options: argparse.Namespace) -> int:
     if options.app:
         return await _run_here(options, value)
     async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
-        await _refuse_taken(client, options.run_id)
+        await _refuse_taken(client, options.run_id, "run")
         handle = await client.start(
             options.workflow, value, run_id=options.run_id, durability=options.durability
         )
@@ -141,14 +146,14 @@ async def _run(options: argparse.Namespace) -> int:
     return _report(run, as_json=options.json)
 
 
-async def _refuse_taken(client: Client, run_id: str | None) -> None:
+async def _refuse_taken(client: Client, run_id: str | None, verb: str) -> None:
     """Refuse an id that is taken: the command would become a dead letter that nobody sees.
 
     Raises:
         RunExistsError: There is a run of that id.
     """
     if run_id is not None and await client.get_run(run_id) is not None:
-        raise RunExistsError(run_id)
+        raise RunExistsError(run_id, f"exists already; {_OTHER_ID[verb]}")
 
 
 async def _may_be_free(client: Client, run_id: str | None) -> bool:
@@ -158,7 +163,7 @@ async def _may_be_free(client: Client, run_id: str | None) -> bool:
         RunExistsError: There is a run of that id.
     """
     try:
-        await _refuse_taken(client, run_id)
+        await _refuse_taken(client, run_id, "start")
     except StoreAccessError as error:
         if error.refuses_login:
             raise
@@ -195,7 +200,12 @@ async def _run_here(options: argparse.Namespace, value: Any) -> int:
     async with service_for(options) as service:
         run_id = options.run_id or service.ids.run_id()
         with suppress(RunFailedError):  # reported below, like every end of a run
-            await app.start(service, options.workflow, value, run_id, durability=options.durability)
+            try:
+                await app.start(
+                    service, options.workflow, value, run_id, durability=options.durability
+                )
+            except RunExistsError as error:
+                raise RunExistsError(error.run_id, f"exists already; {_OTHER_ID['run']}") from None
         run = await service.get_run(run_id)
     assert run is not None
     return _report(run, as_json=options.json)
@@ -218,6 +228,11 @@ async def _send(options: argparse.Namespace) -> int:
     if len(words) % 2:
         msg = f"field {words[-1]!r} has no value: write fields as XADD takes them, name then value"
         raise InvalidOptionError(msg)
+    if options.type in OF_ASKEL:
+        msg = f"{options.type} is sent by askel alone: send one of {', '.join(SENDABLE)}"
+        raise InvalidOptionError(msg)
+    if options.type in UNSUPPORTED:
+        raise InvalidOptionError(f"{options.type} is not supported by this version")
     flat = [word.encode() for word in ("type", options.type, *words)]
     try:
         command = decode_command(flat)

@@ -49,6 +49,7 @@ _COUNTS = {
     "max-deliveries": "deliveries of a command that kills its worker (5)",
 }
 
+_LEAST_PAYLOAD = 1_024
 _LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -117,7 +118,7 @@ def config_from(options: argparse.Namespace, url: str, **defaults: int) -> Worke
             settings[field] = duration_argument(where, text)
     where, text = given(options, "max-payload")
     if text is not None:
-        settings["max_payload"] = _size(where, text)
+        settings["max_payload"] = _payload(where, text)
     queues = options.queue or [q for q in os.environ.get("ASKEL_QUEUES", "").split(",") if q]
     settings["queues"] = ("", *queues)
     settings["http"], settings["http_required"] = _http(*given(options, "http"))
@@ -142,6 +143,15 @@ def _size(where: str, text: str) -> int:
     except (InvalidOptionError, ValueError):
         msg = f"{where} {text!r:.80} is no size: write it as 500000, 64KiB or 1MiB"
         raise InvalidOptionError(msg) from None
+
+
+def _payload(where: str, text: str) -> int:
+    """Return a limit of payloads; one that hardly any payload keeps was meant in another unit."""
+    size = _size(where, text)
+    if size < _LEAST_PAYLOAD:
+        msg = f"{where} {text!r:.80} is less than 1KiB: write it as 500000, 64KiB or 1MiB"
+        raise InvalidOptionError(msg)
+    return size
 
 
 def _compat(where: str, text: str | None) -> str | None:

@@ -3,6 +3,9 @@
 from askel.durations import wire_duration_ms
 from askel.wire.client import Client, RunHandle
 from askel.wire.commands import (
+    OF_ASKEL,
+    SENDABLE,
+    UNSUPPORTED,
     VERSION,
     Command,
     CommandError,
@@ -39,6 +42,9 @@ from askel.wire.queue import StreamQueue
 from askel.wire.why import RunNotStartedError, explain_run, timer_of, with_timers
 
 __all__ = [
+    "OF_ASKEL",
+    "SENDABLE",
+    "UNSUPPORTED",
     "VERSION",
     "Client",
     "Command",

@@ -6,6 +6,7 @@ A command is one stream entry; ``type`` says which. Payloads (``input``, ``data`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -347,9 +348,13 @@ def _check_numbers(command: Command, given: dict[str, str]) -> None:
 def _explain(given: dict[str, str], why: str) -> str:
     kind = given.get("type")
     if kind is None:
-        return f"field type is missing; it is one of {', '.join(sorted(_TYPES))}"
+        return f"field type is missing; it is one of {', '.join(SENDABLE)}"
     if kind not in _TYPES:
-        return f"type {kind[:64]!r} is unknown; it is one of {', '.join(sorted(_TYPES))}"
+        return f"type {kind[:64]!r} is unknown; it is one of {', '.join(SENDABLE)}"
+    if missing := _MISSING.fullmatch(why):
+        return f"{kind}: field {missing[1]!r} is missing"
+    if wrong := _WRONG_TYPE.match(why):
+        return f"{kind}: field {wrong[1]!r} must be a number"
     return f"{kind}: {why}"
 
 
@@ -383,3 +388,10 @@ def decode_timer(member: bytes) -> tuple[str, list[str]]:
 
 _BY_TYPE: dict[str, Any] = {str(kind.__struct_config__.tag): kind for kind in Command.__args__}
 _TYPES = frozenset(_BY_TYPE)
+#: Commands that only askel sends, and those that no worker of this version applies.
+OF_ASKEL, UNSUPPORTED = ("run.advance", "timer.fire"), ("run.approve", "step.heartbeat")
+#: What anybody may send.
+SENDABLE = tuple(sorted(_TYPES - {*OF_ASKEL, *UNSUPPORTED}))
+#: What msgspec says, in the words of Python.
+_MISSING = re.compile(r"Object missing required field `(\w+)`")
+_WRONG_TYPE = re.compile(r"Expected `(?:int|int \| null)`, got `str` - at `\$\.(\w+)`")

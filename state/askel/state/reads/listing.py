@@ -135,7 +135,7 @@ def _first_ms(moment: datetime, name: str) -> int:
 def _read_cursor(cursor: str) -> tuple[str, bytes]:
     score, _, member = cursor.partition(":") if isinstance(cursor, str) else ("", "", "")
     if not _SCORE.fullmatch(score) or not member or not _is_number(score):
-        msg = f"cursor {cursor!r:.200} is not one that list_runs returned"
+        msg = f"cursor {cursor!r:.200} is not one that an earlier page ended with"
         raise InvalidOptionError(msg)
     return score, unquote_to_bytes(member)
 
