@@ -21,14 +21,14 @@ TOGETHER = 25
 #: What is left out of a script, and a seed that finds it missing.
 MUTATIONS = {
     "ids are forgotten": ("record", "if ids and (ids[1] or ids[2]) then", "if false then", 24),
-    "timers fire early": ("fire", "if due and tonumber(due) <= now then", "if true then", 26),
+    "timers fire early": ("fire", "if due and tonumber(due) <= now then", "if true then", 4),
     "an outcome is written again": ("complete", FENCED, "", 4),
     "a run has no token": ("start", "'token', entry, 'start', entry", "'start', entry", 5),
     "XACK's answer is ignored": (
         "record",
         "if drop(stream, group, entry) == 0",
         "if drop(stream, group, entry) == 2",
-        30,
+        80,
     ),
 }
 
