@@ -35,6 +35,7 @@ COMPLETE = {
     "child": "the run it began, where one was noted",
 }
 BY_A_TURN = {"seen": "how long the history was that the deciding code had seen"}
+TO_CODE = {**BY_A_TURN, "now": "the time that run.now gave to the code, where it asked"}
 SHAPES = {
     # (t, status): what it has always, what it may have
     ("run", "running"): (
@@ -56,11 +57,11 @@ SHAPES = {
     ("step", "running"): (OF_A_STEP, {**ATTEMPT, "rpc": COMPLETE["rpc"], **BY_A_TURN}),
     ("step", "succeeded"): (
         {**OF_A_STEP, **ATTEMPT, "id": COMPLETE["id"], "result": "JSON, null included"},
-        {**COMPLETE, **BY_A_TURN},
+        {**COMPLETE, **TO_CODE},
     ),
     ("step", "failed"): (
         {**OF_A_STEP, **ATTEMPT, "id": COMPLETE["id"], "error": "message, stack, code, name"},
-        {**COMPLETE, "final": "true: no other attempt comes", **BY_A_TURN},
+        {**COMPLETE, "final": "true: no other attempt comes", **TO_CODE},
     ),
     ("step", "lost"): (
         {**OF_A_STEP, **ATTEMPT, "id": COMPLETE["id"], "error": "why: the process stopped"},

@@ -24,7 +24,10 @@ TERMINAL = {"completed", "failed", "cancelled"}
 
 @dataclass(frozen=True)
 class Do:
-    """A step: fails in its first attempts, or for good; executed here or sent to a queue."""
+    """A step: fails in its first attempts, or for good; executed here or sent to a queue.
+
+    One that *asks* is given what the code drew of time and chance.
+    """
 
     name: str
     number: int
@@ -33,6 +36,7 @@ class Do:
     queued: bool = False
     delayed: bool = False
     caught: bool = False
+    asks: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,10 @@ async def interpret(run: Run, program: tuple[Any, ...]) -> list[Any]:
         match op:
             case Do():
                 try:
+                    drawn = [run.now(), run.random(), run.uuid()] if op.asks else []
+                    given = [op.number, op.failures, op.for_good, *drawn]
                     values.append(await run.do(
-                        op.name, "work", [op.number, op.failures, op.for_good], retries=10_000,
+                        op.name, "work", given, retries=10_000,
                         retry_delay="5s" if op.delayed else 0, queue="q" if op.queued else None,
                     ))  # fmt: skip
                 except StepFailedError:
@@ -112,7 +118,7 @@ def app_of(program: tuple[Any, ...]) -> App:
 
 def outcome_of(attempt: int, data: bytes) -> Outcome:
     """Return how an attempt of a step ends: a function of what it was given alone."""
-    number, failures, for_good = json.loads(data)
+    number, failures, for_good, *_ = json.loads(data)
     if for_good or attempt <= failures:
         error = SerializedError(str(number), name="ValueError")
         return Outcome(codec.encode(error), error, permanent=for_good)
@@ -226,6 +232,7 @@ class Server:
         return (
             self._closed(result.name, step, result.becomes, result.outcome, result.json, final)
             + f',"seen":{result.seen}'
+            + ("" if result.now is None else f',"now":{result.now}')
         )
 
     @staticmethod
@@ -353,7 +360,8 @@ class Simulation:
     def end_attempt(self) -> None:
         """One attempt that is executed here ends."""
         attempt = self.local.pop(self.rng.randrange(len(self.local)))
-        self.activation.finished(attempt, outcome_of(attempt.attempt, attempt.data))
+        at = self.server.now + self.rng.randint(-3, 3)  # as far as the process knows
+        self.activation.finished(attempt, outcome_of(attempt.attempt, attempt.data), at)
 
     def something_happens(self, *, may_crash: bool) -> None:
         """One event, chosen by chance among those that can happen."""

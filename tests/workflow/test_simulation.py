@@ -20,6 +20,7 @@ from tests.workflow.simulation import (
 
 from askel.state import Activated, Keys
 from askel.workflow import Activation
+from askel.workflow.context import StepCall
 
 NAMES = st.sampled_from("abc")
 DOES = st.builds(
@@ -31,6 +32,7 @@ DOES = st.builds(
     queued=st.sampled_from([False, False, True]),
     delayed=st.booleans(),
     caught=st.booleans(),
+    asks=st.booleans(),
 )
 LEAVES = DOES | st.builds(Sleep, NAMES)
 
@@ -113,6 +115,9 @@ def check_every_prefix(simulation):
             simulation.app, Keys("p"), CountedIds(), run_id="r", owner="o", loaded=loaded
         )
         assert activation._stalled is None, f"{activation._stalled} at {boundary}"
+        for key, reached in activation._replay.open.items():
+            if key in server.steps and isinstance(reached.call, StepCall):
+                assert reached.call.data == server.steps[key].data, f"{key} at {boundary}"
         activation.close()
 
 

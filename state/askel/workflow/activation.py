@@ -90,8 +90,10 @@ class Activation:
         self.running: dict[str, LocalAttempt] = {}
         self.ended: str | None = None
         entries = decode_entries(loaded.history)
-        born = str(entries[0].at) if entries else ""
-        self._decisions = Decisions(keys, ids, app.codec, run_id, born=born, inline=inline)
+        born = entries[0].at if entries else 0
+        self._decisions = Decisions(
+            keys, ids, app.codec, run_id, born=str(born or ""), inline=inline
+        )
         self._codec = app.codec
         self._owner = owner
         self._inline = inline
@@ -105,7 +107,7 @@ class Activation:
         self._begun: list[LocalAttempt] = []
         self._landing: Turn | None = None
         self._stalled: AskelError | None = None
-        self._replay = Replay(app, app.workflows[loaded.workflow], run_id, loaded.input)
+        self._replay = Replay(app, app.workflows[loaded.workflow], run_id, loaded.input, born)
         self._feed(entries, 0)
 
     @property
@@ -122,8 +124,8 @@ class Activation:
         """Abandon the code."""
         self._replay.close()
 
-    def finished(self, attempt: LocalAttempt, outcome: Outcome) -> None:
-        """Take the outcome of an attempt that was executed here."""
+    def finished(self, attempt: LocalAttempt, outcome: Outcome, at: int = 0) -> None:
+        """Take the outcome of an attempt that ended here, at about *at* (ms of the server)."""
         del self.running[attempt.key]
         reached = self._replay.open.get(attempt.key)
         if reached is None:
@@ -132,20 +134,19 @@ class Activation:
         assert isinstance(call, StepCall)
         failed = outcome.error is not None
         final = not failed or outcome.permanent or attempt.attempt > call.policy.retries
-        self._results.append(
-            StepResult(
-                name=attempt.key,
-                expect="running",
-                attempt=attempt.attempt,
-                nonce=attempt.nonce,
-                becomes="failed" if failed else "succeeded",
-                json=outcome.json,
-                seen=self._replay.fed,
-                final=final,
-            )
+        result = StepResult(
+            name=attempt.key,
+            expect="running",
+            attempt=attempt.attempt,
+            nonce=attempt.nonce,
+            becomes="failed" if failed else "succeeded",
+            json=outcome.json,
+            seen=self._replay.fed,
+            final=final,
         )
+        self._results.append(result)
         if final:
-            self._replay.finish(attempt.key, outcome.json, outcome.error)
+            result.now = self._replay.finish(attempt.key, outcome.json, outcome.error, at)
         else:
             self._retries[attempt.key] = (reached, attempt.attempt)
 
@@ -165,10 +166,9 @@ class Activation:
             self._replay.touch(key)
             if isinstance(reached.call, SleepCall):
                 seen = self._replay.fed
-                self._results.append(
-                    StepResult(key, "scheduled", 1, "*", "succeeded", b"null", seen)
-                )
-                self._replay.finish(key, b"null", None)
+                result = StepResult(key, "scheduled", 1, "*", "succeeded", b"null", seen)
+                self._results.append(result)
+                result.now = self._replay.finish(key, b"null", None, now)
 
     def next_turn(
         self, *, passivate: bool = False, forced: bool = False, hold: bool = False

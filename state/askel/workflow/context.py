@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID
 
 from askel.durations import Duration, duration_ms
 from askel.errors import InvalidOptionError, WorkflowCodeError
 from askel.names import check_own_step_name, check_queue
-from askel.state import idempotency_key
+from askel.state import from_ms, idempotency_key
 from askel.state.codec import Codec
+from askel.workflow.sources import Sources
 
 if TYPE_CHECKING:
     from askel.workflow.app import App, StepDefinition
@@ -118,14 +121,15 @@ class Run:
     """The run that a workflow function is executed for.
 
     Workflow code is replayed after a crash or a long wait: it awaits only what this object offers,
-    and takes clocks, random numbers and the outside world through steps.
+    takes time and chance from it, and the outside world through steps.
     """
 
-    __slots__ = ("_app", "id", "workflow")
+    __slots__ = ("_app", "_sources", "id", "workflow")
 
-    def __init__(self, app: App, run_id: str, workflow: str) -> None:
+    def __init__(self, app: App, run_id: str, workflow: str, sources: Sources) -> None:
         """Describe the run."""
         self._app = app
+        self._sources = sources
         self.id = run_id
         self.workflow = workflow
 
@@ -174,6 +178,25 @@ class Run:
             queue=None if queue is None else check_queue(queue),
             codec=self._app.codec,
         )
+
+    def now(self) -> datetime:
+        """Return the time, UTC: the same again whenever the run is replayed, and never earlier.
+
+        It is the time of the last thing that the code was told: a step that ended, a timer that
+        fired, a signal. Between two awaits it stands still. It is the clock of Redis.
+        """
+        return from_ms(self._sources.now_ms())
+
+    def random(self) -> float:
+        """Return a random number from 0 to 1, 1 excluded: the same one in every replay.
+
+        It is not secret: who knows the run's id and time of creation can compute it.
+        """
+        return self._sources.number()
+
+    def uuid(self) -> UUID:
+        """Return a random UUID: the same one in every replay. It is no secret, see `random`."""
+        return self._sources.uuid()
 
     def sleep(self, name: str, duration: Duration) -> SleepCall:
         """Pause for *duration*, from milliseconds to years; no process waits meanwhile."""

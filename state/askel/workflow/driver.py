@@ -225,5 +225,5 @@ class RunDriver:
     async def _execute(self, attempt: LocalAttempt) -> None:
         outcome = await self._executor.execute(attempt)
         self._observer.attempt_ended(attempt, outcome)
-        self.activation.finished(attempt, outcome)
+        self.activation.finished(attempt, outcome, self._now())
         self._news.set()

@@ -25,6 +25,7 @@ from askel.state.codec import serialize_error
 from askel.workflow.app import App, WorkflowDefinition
 from askel.workflow.context import Operation, Run, SleepCall, StepCall
 from askel.workflow.fibers import Fibers, Waiter
+from askel.workflow.sources import Sources
 
 _UNOPENED = (SealedPayloadError, TamperedPayloadError)
 
@@ -54,8 +55,10 @@ class Reached(msgspec.Struct):
 class Replay:
     """One workflow execution, driven by what is recorded."""
 
-    def __init__(self, app: App, definition: WorkflowDefinition, run_id: str, text: bytes) -> None:
-        """Start the code on the run's input; it runs to its first waits.
+    def __init__(
+        self, app: App, definition: WorkflowDefinition, run_id: str, text: bytes, born_ms: int
+    ) -> None:
+        """Start the code on the run's input, as of *born_ms*; it runs to its first waits.
 
         An input that does not fit the workflow's type counts as an error that the code raised. One
         that is sealed and cannot be opened here does not: see ``unreadable``.
@@ -75,7 +78,8 @@ class Replay:
         self._ordinals: Counter[str] = Counter()
         self._last_key: str | None = None
         self._unfed: deque[tuple[int, HistoryEntry]] = deque()
-        arguments: list[Any] = [Run(app, run_id, definition.name)]
+        self._sources = Sources(run_id, born_ms)
+        arguments: list[Any] = [Run(app, run_id, definition.name, self._sources)]
         misfit = None
         if definition.takes_input:
             try:
@@ -124,9 +128,17 @@ class Replay:
         self._feed_before(position)
         self.fed = position
 
-    def finish(self, key: str, outcome: bytes, error: SerializedError | None) -> None:
-        """Give the code the final outcome of a step that has just been executed here."""
+    def finish(
+        self, key: str, outcome: bytes, error: SerializedError | None, at_ms: int = 0
+    ) -> int | None:
+        """Give the code the final outcome of a step that has just ended here, at about *at_ms*.
+
+        Returns:
+            The time that is to be recorded with it; None where the code did not ask for the time.
+        """
+        before = self._sources.guess(at_ms)
         self._resolve(key, outcome, error)
+        return self._sources.settle(before)
 
     def touch(self, key: str) -> None:
         """Have the step *key* considered by the next decisions, if code awaits it."""
@@ -138,6 +150,10 @@ class Replay:
             self._take(self._unfed.popleft()[1])
 
     def _take(self, entry: HistoryEntry) -> None:
+        if entry.seen is None:
+            self._sources.reach(entry.at)
+        elif entry.now is not None:
+            self._sources.reach(entry.now)
         if entry.kind == "run":
             self.status = entry.status
         elif entry.kind == "timer":

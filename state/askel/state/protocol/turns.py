@@ -46,7 +46,8 @@ class StepResult(msgspec.Struct):
 
     ``nonce`` ``*`` closes an attempt that another owner began. ``seen`` is the length of the
     history that the deciding code had seen when it was given the outcome: replay feeds in the same
-    order. One that is not ``final`` stands in the same turn as a decision on the same step.
+    order. ``now`` is the time that the code was told then, if it asked. One that is not ``final``
+    stands in the same turn as a decision on the same step.
     """
 
     name: str
@@ -57,6 +58,7 @@ class StepResult(msgspec.Struct):
     json: bytes
     seen: int
     final: bool = True
+    now: int | None = None
 
     @property
     def outcome(self) -> str:
