@@ -8,9 +8,13 @@ import subprocess
 import sys
 import time
 
+import msgspec
 import pytest
 from tests.helpers.waiting import wait_until
 from tests.torture.reports import GOOD
+
+from askeld.cli.campaign import check_output
+from askeld.cli.torture_report import print_report
 
 QUICK = ("--runs", "40", "--seconds", "2", "--seed", "4")
 
@@ -36,6 +40,8 @@ def askel(*arguments, **options):
         ("--faults kill9:many", "write a count as kill9:50"),
         ("--faults kill9:0", "write a count as kill9:50"),
         ("--rounds 0", "--rounds '0': give a number from 1"),
+        ("--json /nope/x.json", "--json /nope/x.json: the report cannot be written there: No such"),
+        ("--json /", "the report cannot be written there: Is a directory"),
         ("--runs 0", "--runs '0': give a number from 1"),
         ("--seconds soon", "--seconds 'soon'"),
         ("--mode tired", "--mode"),
@@ -51,6 +57,29 @@ def test_mistakes_are_told_in_a_line(arguments, said):
     assert (process.returncode, out) == (2, "")
     assert len(err.splitlines()) == 1
     assert said in err
+
+
+def test_a_report_of_a_soak_is_to_be_written_somewhere(call):
+    ran = call("soak", "--json", "/nope/x.json")
+    assert ran.code == 2
+    assert "--json /nope/x.json: the report cannot be written there" in ran.complaint
+
+
+def test_to_try_whether_a_report_can_be_written_changes_nothing(tmp_path):
+    check_output(str(tmp_path / "report.json"))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "report.json").write_text("{}")
+    check_output(str(tmp_path / "report.json"))
+    assert (tmp_path / "report.json").read_text() == "{}"
+
+
+def test_only_points_that_were_planned_are_counted(capsys):
+    due = {"after-read": 3, "after-turn": 4, "never": 0}
+    reached = {"after-read": 2, "after-turn": 5, "never": 0}
+    print_report(msgspec.structs.replace(GOOD, points=reached, points_planned=due))
+    assert "2 named points, each at least 2 times" in capsys.readouterr().out
+    print_report(msgspec.structs.replace(GOOD, points=reached, points_planned={}))
+    assert "each at least" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["REDIS_URL", "ASKEL_REDIS_URL"])

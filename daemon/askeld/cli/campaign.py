@@ -40,6 +40,26 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep", metavar="FOLDER", help="keep logs and data there")
 
 
+def check_output(target: str | None) -> None:
+    """Make sure, before anything begins, that a report can be written to *target*.
+
+    Raises:
+        InvalidOptionError: It cannot; what was there is as it was.
+    """
+    if not target or target == "-":
+        return
+    path = Path(target)
+    try:
+        was_there = path.exists()
+        with path.open("ab"):
+            pass
+        if not was_there:
+            path.unlink()
+    except OSError as error:
+        msg = f"--json {target}: the report cannot be written there: {error.strerror}"
+        raise InvalidOptionError(msg) from None
+
+
 def write_report(report: R, target: str | None, show: Callable[[R], None]) -> None:
     """Write *report* to *target* as JSON; *show* it to people unless that is standard output."""
     text = msgspec.json.format(msgspec.json.encode(report)) + b"\n"

@@ -11,6 +11,7 @@ import anyio
 
 from askeld.cli.campaign import (
     add_output,
+    check_output,
     folder,
     number,
     progress,
@@ -63,6 +64,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def _soak(options: argparse.Namespace) -> int:
+    check_output(options.json)
     with folder(options.keep, "soak") as place, progress(_line, every_s=_LINE_EVERY_S) as show:
         config = _config(options, place)
         report = anyio.run(until_ended, partial(run_soak, config, show))

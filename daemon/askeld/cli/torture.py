@@ -16,6 +16,7 @@ from askel import InvalidError
 from askel.state import connect
 from askeld.cli.campaign import (
     add_output,
+    check_output,
     folder,
     number,
     progress,
@@ -38,6 +39,9 @@ the server itself (redis-kill, power-loss, clock, oom) need one of ours: without
 started, whatever REDIS_URL names, and judged by its append-only file. With --redis a key prefix of
 its own is used, and removed afterwards unless a promise was broken: then the report names it.
 
+Runs are started evenly over the seconds, and as long as faults are left to strike: where --runs is
+small, more than it says.
+
 With --rounds each round has a server, or a prefix, of its own, a seed of its own (--seed, and one
 more for each round after the first) and as many runs, seconds and faults as are given. Each is
 judged by itself; the report adds them up. The control is part of the first. To see one round
@@ -59,7 +63,10 @@ _LINE_EVERY_S = 10.0
 def configure(parser: argparse.ArgumentParser, verb: str) -> None:
     """Add the verb's options."""
     parser.epilog = EPILOG
-    numbers = {"runs": ("1000", "runs to start"), "steps": ("4", "steps of each")}
+    numbers = {
+        "runs": ("1000", "runs to start; more while faults strike"),
+        "steps": ("4", "steps of each"),
+    }
     numbers |= {"workers": ("4", "worker processes"), "seconds": ("60", "how long faults strike")}
     numbers |= {"rounds": ("1", "how often to do all that, each time anew")}
     for name, (default, line) in numbers.items():
@@ -84,6 +91,7 @@ def configure(parser: argparse.ArgumentParser, verb: str) -> None:
 
 
 def _torture(options: argparse.Namespace) -> int:
+    check_output(options.json)
     # Nobody has his Redis tortured because a variable names it.
     url = (redis_url(options.redis) or "") if options.redis else ""
     if url:
@@ -170,6 +178,7 @@ def _line(torture: Torture, seconds: float) -> str:
     )
     mode = "" if torture.config.mode == "askel" else f" ({torture.config.mode} control)"
     runs = f"runs {load.ended}/{load.sent} of {torture.config.runs}"
+    runs += ", and more while faults strike" if load.sent > torture.config.runs else ""
     title = f"{torture.config.title}  " if torture.config.title else ""
     starting_s = torture.starting_s
     loads = f"  Redis loads its data, for {starting_s:.0f} s so far"

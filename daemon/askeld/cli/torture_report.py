@@ -69,8 +69,11 @@ def _outcome(report: Report) -> Iterator[Row]:
     for answer, count in report.refused_stale_writes.items():
         yield f"stale writes: {answer}", count, "refused by the server's scripts"
     if report.points:
-        least = min(report.points.values())
-        points = f"{len(report.points)} named points, each at least {least} times"
+        # A point at which no worker was to die yet says nothing.
+        counts = [report.points.get(name, 0) for name, due in report.points_planned.items() if due]
+        points = f"{len(counts)} named points" + (
+            f", each at least {min(counts)} times" if counts else ""
+        )
         yield "failpoints", sum(report.points.values()), points
         most = ", in the round that has the most" if report.rounds else ""
         yield "  at awaits", report.awaits, f"different ones{most}"

@@ -29,6 +29,7 @@ from askeld.torture.report import STALE, FaultReport, Report, guards, spread
 from askeld.torture.runner import Torture
 from askeld.torture.server import TortureServer
 from askeld.torture.verdict import Verdict
+from askeld.torture.words import in_words
 
 Show = Callable[[Torture], None]
 
@@ -224,7 +225,7 @@ def mishaps_of(torture: Torture) -> list[str]:
         told.append(f"{len(ended)} workers ended by themselves and were replaced: {ended[0]}")
         words = Counter(errors.read_text(errors="replace").splitlines())
         told += [f"{count} x {line:.300}" for line, count in words.most_common(_MOST_MISHAPS)]
-    kinds = {str(line["event"]): str(line) for line in torture.workers.mishaps}
+    kinds = {str(line["event"]): in_words(line) for line in torture.workers.mishaps}
     return told + list(kinds.values())[:_MOST_MISHAPS]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from askeld.torture.final_state import command_streams, read_record
+from askeld.torture.words import in_words
 from askeld.torture.workers import Workers
 
 _MOST = 20
@@ -28,7 +29,7 @@ async def describe(client: Any, prefix: str, workers: Workers) -> list[str]:
             lines += [f"its lock expires in {ttl} ms"] if record.lock else []
     for worker in workers.alive.values():
         lines.append(f"worker {worker.pid}: ready {worker.ready.is_set()}")
-    return lines + workers.ended[-_MOST:] + [str(line) for line in workers.mishaps[-_MOST:]]
+    return lines + workers.ended[-_MOST:] + [in_words(line) for line in workers.mishaps[-_MOST:]]
 
 
 async def _describe_stream(client: Any, stream: str) -> list[str]:
