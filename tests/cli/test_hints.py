@@ -151,3 +151,17 @@ def test_a_login_that_is_refused_starts_nothing(call, own_server):
         redis.execute_command("ACL", "SETUSER", "off", "reset", "off", ">s")
     url = own_server.url.replace("redis://", "redis://off:s@")
     assert call("start", "w", "--run-id", "mine", REDIS_URL=url).code == 1
+
+
+@pytest.mark.parametrize("given", [(), ("--run-id", "mine")])
+def test_a_run_that_nobody_could_wait_for_is_not_started(call, own_server, given):
+    with sync_client(own_server.url) as redis:
+        words = ["reset", "on", ">s", *rule("producer", "workflows")]
+        redis.execute_command("ACL", "SETUSER", "producer", *words)
+        url = own_server.url.replace("redis://", "redis://producer:s@")
+        ran = call("run", "w", *given, REDIS_URL=url)
+        assert not redis.exists("workflows:commands")
+
+    assert ran.code == 1
+    assert "NOPERM" in ran.complaint
+    assert ran.complaint.endswith("askel start starts a run without waiting for it")

@@ -42,6 +42,8 @@ _UNTOLD = (
     "known: if it is, this start becomes a dead letter\n"
 )
 
+#: A run that is asked for only to see whether that is allowed.
+_ANY = "any"
 _OTHER_ID = {
     "start": "choose another --run-id, or say with --if-exists what to do",
     "run": "choose another --run-id, or leave it out",
@@ -133,7 +135,7 @@ async def _run(options: argparse.Namespace) -> int:
     if options.app:
         return await _run_here(options, value)
     async with Client(required_url(options), options.prefix, codec=SHOWN) as client:
-        await _refuse_taken(client, options.run_id, "run")
+        await _may_wait(client, options.run_id)
         handle = await client.start(
             options.workflow, value, run_id=options.run_id, durability=options.durability
         )
@@ -154,6 +156,24 @@ async def _refuse_taken(client: Client, run_id: str | None, verb: str) -> None:
     """
     if run_id is not None and await client.get_run(run_id) is not None:
         raise RunExistsError(run_id, f"exists already; {_OTHER_ID[verb]}")
+
+
+async def _may_wait(client: Client, run_id: str | None) -> None:
+    """Look, before a run is started that nobody could wait for, whether this user may read runs.
+
+    Raises:
+        RunExistsError: There is a run of that id.
+        StoreAccessError: The user may not.
+    """
+    try:
+        if run_id is None:
+            await client.get_run(_ANY)
+        await _refuse_taken(client, run_id, "run")
+    except StoreAccessError as error:
+        if error.refuses_login:
+            raise
+        msg = f"{error}; askel start starts a run without waiting for it"
+        raise StoreAccessError(msg) from None
 
 
 async def _may_be_free(client: Client, run_id: str | None) -> bool:
