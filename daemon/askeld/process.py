@@ -22,6 +22,7 @@ import structlog
 
 from askel import App, AskelError
 from askeld.cli.exits import Exit, exit_for
+from askeld.cli.hints import explained
 from askeld.config import WorkerConfig
 from askeld.failpoints import arm
 from askeld.notify import Notifier
@@ -195,7 +196,7 @@ def _failed(log: Logger, verb: str, group: BaseExceptionGroup[BaseException]) ->
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     assert isinstance(error, AskelError)
-    sys.stderr.write(f"askel {verb}: {error}\n")
+    sys.stderr.write(f"askel {verb}: {explained(error)}\n")
     return exit_for(error)
 
 

@@ -106,6 +106,15 @@ def test_of_an_address_it_says_where_it_came_from(call, tmp_path):
 
 def test_a_redis_that_is_away_may_not_be_running(call):
     ran = call("ls", "--redis", "redis://127.0.0.1:1")
+    assert ran.complaint == (
+        "askel ls: cannot reach Redis at 127.0.0.1:1: connection refused: "
+        "is it running? askel dev starts one for this directory"
+    )
+
+
+def test_a_worker_says_the_same(askel):
+    ran = askel("worker", "tests.apps.kiosk:app", "--redis", "redis://127.0.0.1:1")
+    assert ran.code == 1
     assert ran.complaint.endswith("is it running? askel dev starts one for this directory")
 
 

@@ -8,6 +8,8 @@ from askel import StoreAccessError, StoreError, StoreUnavailableError
 from askel.state import StoreTrouble, trouble_of
 
 _UNREACHABLE = "cannot reach Redis"
+#: What Redis says of a key of another type; askel itself names the key.
+_NAMELESS = "Operation against a key"
 _PASSWORD_FILES = ("ASKEL_REDIS_PASSWORD_FILE", "REDIS_PASSWORD_FILE")
 
 #: Trouble -> the line in place of Redis' own words.
@@ -32,9 +34,12 @@ def explained(error: BaseException) -> str:
         return f"{error}{_login_hint(error)}"
     if isinstance(error, StoreUnavailableError) and str(error).startswith(_UNREACHABLE):
         return f"{error}: is it running? askel dev starts one for this directory"
-    if isinstance(error, StoreError):
-        return _LINES.get(trouble_of(error), str(error))
-    return str(error)
+    if not isinstance(error, StoreError):
+        return str(error)
+    trouble = trouble_of(error)
+    if trouble is StoreTrouble.WRONG_TYPE and _NAMELESS not in str(error):
+        return str(error)
+    return _LINES.get(trouble, str(error))
 
 
 def _login_hint(error: StoreAccessError) -> str:

@@ -221,6 +221,8 @@ class ConnectionSettings:
         tls = isinstance(self._parameters, SSLConnection)
         if isinstance(error, TimeoutError):
             why = "no answer in time" + (" (does this port speak TLS?)" if tls else "")
+        elif isinstance(error, ConnectionRefusedError):
+            why = "connection refused"
         elif isinstance(error, UnknownOutcomeError):  # of the login, which nothing came before
             why = why.partition(" (it may have been applied")[0]
             why += "" if tls else " (if this port speaks TLS, write rediss://…)"
