@@ -193,7 +193,10 @@ def test_nothing_leaks_when_redis_refuses_or_is_away(guarded, tmp_path, call, ve
     words = {"worker": [APP], "dev": [APP], "torture": ["--runs", "1"]}.get(verb, text.split())
     for url in (wrong, garbled) if verb in PROCESSES else (wrong, away, garbled):
         if verb in PROCESSES:
-            ran = run(verb, words, tmp_path, REDIS_URL=url)
+            own = (
+                ["--faults", "kill9", "--redis", url] if verb == "torture" else []
+            )  # asks no variable
+            ran = run(verb, [*words, *own], tmp_path, REDIS_URL=url)
         else:
             ran = call(verb, *words, REDIS_URL=url, ASKEL_TRACEBACK="1")
         assert ran.code != 0, (url, ran)
