@@ -34,7 +34,8 @@ _PAUSE_S = 0.5
 NEEDED_SCRIPTS = (
     *("activate", "begin", "bury", "complete", "create_run", "deliver", "drop", "due", "fire"),
     *("forget_consumer", "poison", "put_back", "read_facts", "rearm", "record", "remake_tokens"),
-    *("renew", "requeue", "revive", "settle", "start", "sweep", "take_up", "turn", "watch"),
+    *("renew", "requeue", "revive", "settle", "stall", "start", "sweep", "take_up", "turn"),
+    "watch",
 )
 #: What it sends outside of scripts.
 NEEDED_COMMANDS = (
