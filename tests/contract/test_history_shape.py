@@ -52,7 +52,13 @@ SHAPES = {
     ),
     ("step", "scheduled"): (
         OF_A_STEP,
-        {**ATTEMPT, "rpc": COMPLETE["rpc"], "due": "when a sleep is over", **BY_A_TURN},
+        {
+            **ATTEMPT,
+            "rpc": COMPLETE["rpc"],
+            "due": "when a sleep is over",
+            "waits": "true: for a signal",
+            **BY_A_TURN,
+        },
     ),
     ("step", "running"): (OF_A_STEP, {**ATTEMPT, "rpc": COMPLETE["rpc"], **BY_A_TURN}),
     ("step", "succeeded"): (

@@ -49,6 +49,8 @@ def make_app(gate: anyio.Event) -> App:
     @app.workflow
     async def short(run: Run) -> None:
         await run.do("packed", pack)
+        with suppress(TimeoutError):
+            await run.wait_signal("news", timeout="1ms")
 
     return app
 

@@ -62,7 +62,7 @@ FACTS_ANSWER = [
     [b"pending", b"me", 30, 1, b"q"],
     [b"type", b"run.start"],
     2,
-    [[b"s", b"running", b"f", b"2", b"5", b"exponential", b"6-0", b"q", b"1500"]],
+    [[b"s", b"running", b"f", b"2", b"5", b"exponential", b"6-0", b"q", b"1500", b"ok", b"9"]],
     [[b"gone"]],
     [[b"q", 3, 1, 1, [b"me", 20], b"4900"]],
 ]
@@ -83,7 +83,22 @@ FACTS = RunFacts(
     place=Place("pending", "q", "me", 30, 1),
     told={"type": "run.start"},
     open_count=2,
-    steps=(OpenStep("s", "running", "f", 2, 5, "exponential", "q", 1_500, Place("gone"), "6-0"),),
+    steps=(
+        OpenStep(
+            "s",
+            "running",
+            "f",
+            2,
+            5,
+            "exponential",
+            "q",
+            1_500,
+            Place("gone"),
+            "6-0",
+            signal="ok",
+            is_limited=True,
+        ),
+    ),
     streams={"q": StreamFacts("q", 3, 1, has_group=True, idle_ms={"me": 20}, swept_ms=100)},
 )
 

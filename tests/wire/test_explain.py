@@ -25,6 +25,7 @@ BEGUN = structs.replace(
     STEP, queue="q", lease_entry="6-0", lease=Place("pending", consumer="w2", idle_ms=60)
 )
 SLEEP = structs.replace(STEP, name="nap", status="scheduled", rpc_name="", retries=None)
+WAIT = structs.replace(SLEEP, name="ok", signal="ok")
 PASSIVE = {"place": None, "token": "", "owner": ""}
 
 
@@ -82,6 +83,11 @@ TABLE = [
         "tries step 's' again (attempt 2 of 6)"),
     ("retrying", of(structs.replace(BEGUN, status="pending", attempt=2), **PASSIVE),
         "after a pause of its own"),
+    ("waiting_for_signal", of(WAIT, **PASSIVE), "waits for signal 'ok' since 2026-11-22 19:45:57"),
+    ("waiting_for_signal", of(structs.replace(WAIT, is_limited=True, due=NOW), **PASSIVE),
+        "at the latest. It goes on when that is sent, or its time is over."),
+    ("waiting_for_signal", of(WAIT), "worker w1 keeps it in memory"),
+    ("timer_gone", of(structs.replace(WAIT, is_limited=True), **PASSIVE), "a timer that is gone"),
     ("timer_gone", of(SLEEP, **PASSIVE), "for a timer that is gone"),
     ("queued", of(SENT, **PASSIVE), "1 worker(s) there, 1 commands unread"),
     ("queue_without_worker", of(structs.replace(SENT, queue="x"), **PASSIVE), "on queue 'x'"),

@@ -26,7 +26,7 @@ TERMINAL = {"completed", "failed", "cancelled"}
 class Do:
     """A step: fails in its first attempts, or for good; executed here or sent to a queue.
 
-    One that *asks* is given what the code drew of time and chance.
+    One that *asks* is given what the code drew of time and chance, and heard last.
     """
 
     name: str
@@ -42,6 +42,14 @@ class Do:
 @dataclass(frozen=True)
 class Sleep:
     name: str
+
+
+@dataclass(frozen=True)
+class Wait:
+    """A wait for a signal; the time of a limited one may be over before that comes."""
+
+    name: str
+    limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ def expected(program: tuple[Any, ...]) -> list[Any]:
                 values.append("caught" if op.for_good else 2 * op.number)
             case Sleep():
                 values.append(None)
+            case Wait():
+                values.append("waited")
             case Gather():
                 results, failures = [], []
                 for part in op.parts:
@@ -80,11 +90,12 @@ def expected(program: tuple[Any, ...]) -> list[Any]:
 async def interpret(run: Run, program: tuple[Any, ...]) -> list[Any]:
     """Run *program* as workflow code."""
     values: list[Any] = []
+    heard: Any = None
     for op in program:
         match op:
             case Do():
                 try:
-                    drawn = [run.now(), run.random(), run.uuid()] if op.asks else []
+                    drawn = [run.now(), run.random(), run.uuid(), heard] if op.asks else []
                     given = [op.number, op.failures, op.for_good, *drawn]
                     values.append(await run.do(
                         op.name, "work", given, retries=10_000,
@@ -96,6 +107,12 @@ async def interpret(run: Run, program: tuple[Any, ...]) -> list[Any]:
                     values.append("caught")
             case Sleep():
                 values.append(await run.sleep(op.name, "3s"))
+            case Wait():
+                try:
+                    heard = await run.wait_signal(op.name, timeout="4s" if op.limited else None)
+                except TimeoutError:
+                    heard = "late"
+                values.append("waited")
             case Gather():
                 parts = [interpret(run, part) for part in op.parts]
                 values.append(list(await run.gather(*parts)))
@@ -135,6 +152,7 @@ class Step:
     nonce: str
     data: bytes = b"null"
     rpc: str | None = None
+    is_wait: bool = False
 
 
 @dataclass
@@ -155,6 +173,7 @@ class Server:
     queue: list[tuple[str, int, bytes]] = field(default_factory=list)
     boundaries: list[int] = field(default_factory=lambda: [1])
     result: bytes = b""
+    signals: int = 0
 
     def activate(self, owner: str) -> Activated:
         """Make *owner* the run's owner."""
@@ -248,6 +267,7 @@ class Server:
         step = self.steps.setdefault(decision.name, Step("", 0, ""))
         if fields:
             step.data, step.rpc = fields["data"], fields.get("rpcName")
+            step.is_wait = "signal" in fields
         step.status, step.attempt, step.nonce = decision.becomes, decision.attempt, decision.nonce
         body = decision.body
         if decision.delay_ms is not None:
@@ -267,7 +287,7 @@ class Server:
         step = self.steps[name]
         if step.attempt != attempt or step.status not in {"scheduled", "pending"}:
             return
-        if step.status == "scheduled":
+        if step.status == "scheduled" and not step.is_wait:
             step.status = "succeeded"
             self.append(self._closed(name, step, "succeeded", "result", b"null", ""))
         else:
@@ -297,6 +317,11 @@ class Server:
             closing, {"t": "step", "name": name, "status": "pending", "attempt": attempt + 1}
         )
         self.queue.append((name, attempt + 1, data))
+
+    def signal(self, name: str) -> None:
+        """Somebody sends a signal, each another one."""
+        self.signals += 1
+        self.append({"t": "signal", "name": name, "data": self.signals})
 
     def move(self, status: str) -> None:
         """Another program moves the run."""
@@ -369,6 +394,7 @@ class Simulation:
         events: list[Any] = [self.take_turn, lambda: self.take_turn(passivate=True)]
         if self.local:
             events += [self.end_attempt] * 3
+        events.append(lambda: server.signal(rng.choice("abc")))
         if server.timers:
             events.append(lambda: server.fire(rng.choice(list(server.timers))))
         if server.queue:

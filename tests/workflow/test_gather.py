@@ -209,7 +209,7 @@ async def of_something_else(run: Run) -> None:
     ("workflow", "name", "message"),
     [
         (of_nothing, "InvalidOptionError", "at least one part"),
-        (of_something_else, "WorkflowCodeError", "takes run.do"),
+        (of_something_else, "WorkflowCodeError", "takes what run offers"),
     ],
 )
 async def test_gather_of_what_it_cannot_run_fails_at_once(service, workflow, name, message):

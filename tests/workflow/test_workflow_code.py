@@ -93,8 +93,8 @@ async def test_awaiting_anything_but_the_run_fails_the_run_and_says_what_to_do(s
 
     assert error.name == "WorkflowCodeError"
     assert error.message == (
-        "workflow code awaited something other than run.do, run.sleep or run.gather; "
-        "move that work into a step"
+        "workflow code awaited something other than run.do, run.sleep, run.wait_signal or "
+        "run.gather; move that work into a step"
     )
     assert seen == ["before"]
 

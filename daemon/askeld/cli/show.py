@@ -122,7 +122,8 @@ def _step_row(step: StepState, run: WorkflowRun) -> tuple[str, ...]:
     outcome = one_line(step.error.message) if step.error else shown(step.result)
     if run.status in TERMINAL and step.status in _OPEN_STEPS:
         outcome = "not awaited any more"
-    function = step.rpc_name or "(sleep)"
+    is_wait = isinstance(step.data, dict) and "signal" in step.data
+    function = step.rpc_name or ("(signal)" if is_wait else "(sleep)")
     return (step.step_name, str(step.status), str(step.attempt_count), function, outcome)
 
 

@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from askeld.torture.client_log import ClientLog
 from askeld.torture.config import TortureConfig
-from askeld.torture.programs import QUEUE, outcome, random_program
+from askeld.torture.programs import QUEUE, SIGNAL, outcome, random_program
 
 _PAUSE_S = 0.05
 #: So many runs may be under way; beyond that the load waits.
@@ -171,7 +171,7 @@ class Load:
             await self.send(f"suspend-{op}", "run.suspend", run_id)
         elif kind in {3, 4, 5, 6}:
             for _ in range(self._dice.choice([1, 2, 3])):
-                await self.send(f"signal-{op}", "run.signal", run_id, {"name": "news"})
+                await self.send(f"signal-{op}", "run.signal", run_id, {"name": SIGNAL})
 
     async def send(
         self,

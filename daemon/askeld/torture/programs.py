@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from contextlib import suppress
 from typing import Any, Protocol
 
 import anyio
@@ -12,11 +13,14 @@ from askel import App, Run, StepContext
 
 app = App("torture")
 
-#: ``[kind, milliseconds, fails, value]``, ``["sleep", milliseconds]``, ``["gather", step, …]``.
+#: ``[kind, milliseconds, fails, value]``, ``["sleep", milliseconds]``, ``["wait", milliseconds]``,
+#: ``["gather", step, …]``.
 Instruction = list[Any]
 
 #: The queue that steps of the kind ``queue`` go to.
 QUEUE = "warehouse"
+#: The signal that some runs are sent, and some wait for.
+SIGNAL = "news"
 _MOST_TOGETHER = 3
 _LONGEST_STEP_MS = 40
 _LONGEST_SLEEP_MS = 60
@@ -60,6 +64,9 @@ async def program(run: Run, instructions: list[Instruction]) -> int:
     for number, (kind, *given) in enumerate(instructions):
         if kind == "sleep":
             await run.sleep(f"sleep {number}", f"{given[0]}ms")
+        elif kind == "wait":
+            with suppress(TimeoutError):
+                await run.wait_signal(SIGNAL, timeout=f"{given[0]}ms")
         elif kind == "gather":
             results = await run.gather(*(_step(run, number, *part) for part in given))
             total += sum(result["value"] for result in results)
@@ -84,13 +91,13 @@ def _step(run: Run, number: int, kind: str, *order: int) -> Any:
 
 
 def random_program(dice: random.Random, steps: int) -> list[Instruction]:
-    """Return instructions of any kind that make exactly *steps* steps, sleeps included."""
+    """Return instructions of any kind that make exactly *steps* steps, sleeps and waits too."""
     instructions: list[Instruction] = []
     left = steps
     while left:
-        kind = dice.choice(["step", "step", "step", "sleep", "gather"])
-        if kind == "sleep":
-            instructions.append(["sleep", dice.randrange(_LONGEST_SLEEP_MS)])
+        kind = dice.choice(["step", "step", "step", "sleep", "wait", "gather"])
+        if kind in {"sleep", "wait"}:
+            instructions.append([kind, dice.randrange(_LONGEST_SLEEP_MS)])
             left -= 1
         elif kind == "gather":
             count = dice.randint(1, min(left, _MOST_TOGETHER))
@@ -112,4 +119,4 @@ def random_step(dice: random.Random) -> Instruction:
 def outcome(instructions: list[Instruction]) -> int:
     """Return what `program` returns."""
     parts = [p for i in instructions for p in (i[1:] if i[0] == "gather" else [i])]
-    return sum(part[3] for part in parts if part[0] != "sleep")
+    return sum(part[3] for part in parts if part[0] not in {"sleep", "wait"})

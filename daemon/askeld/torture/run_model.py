@@ -251,7 +251,8 @@ class Run:
             step.seen_statuses.clear()
         if event.retries is not None and event.attempt > event.retries + 1:
             report(Invariant.BUDGET, "budget", self, f"{what}, with {event.retries} retries")
-        if event.status == "succeeded" and not event.rpc and step.due is not None:
+        by_timer = event.status == "succeeded" and not event.rpc and event.seen is None
+        if by_timer and step.due is not None:  # what a turn ends is a wait that a signal came for
             self._fire(step, event, now, report)
         step.status, step.attempt, step.final = event.status, event.attempt, event.final
         step.seen_statuses.add(event.status)

@@ -41,11 +41,25 @@ def why_of_step(facts: RunFacts, step: OpenStep, claim_idle_ms: int) -> Why:
             f"{clock(step.updated_at)}{more}",
             since=step.updated_at,
         )
+    if step.signal and (step.due is not None or not step.is_limited):
+        return _of_signal(facts, step, more)
     if not step.rpc_name or (step.status == "pending" and not step.lease_entry):
         return _of_timer(facts, step, more)
     if step.status == "running":
         return _on_lease(facts, step, claim_idle_ms, more)
     return _on_queue(facts, step, more)
+
+
+def _of_signal(facts: RunFacts, step: OpenStep, more: str) -> Why:
+    until = "" if step.due is None else f", until {clock(step.due)} at the latest"
+    send = ["askel", "send", "run.signal", "run_id", facts.run_id, "name", step.signal]
+    return Why(
+        state="waiting_for_signal",
+        what=f"waits for signal {step.signal!r} since {clock(step.updated_at)}{until}{more}",
+        since=step.updated_at,
+        next="It goes on when that is sent" + (", or its time is over." if until else "."),
+        command=shlex.join([*send, "data", "null"]),
+    )
 
 
 def held_back(facts: RunFacts, letters: Sequence[DeadLetter]) -> dict[str, DeadLetter]:

@@ -72,7 +72,8 @@ def timer_of(facts: RunFacts, step: OpenStep) -> bytes | None:
 
     A step that a queue executes has its command for a timer, which nobody knows but who sent it.
     """
-    sleeps = step.status == "scheduled" and not step.rpc_name
+    waits_on = bool(step.signal) and not step.is_limited
+    sleeps = step.status == "scheduled" and not step.rpc_name and not waits_on
     retries = step.status == "pending" and not step.lease_entry and step.attempt > 1
     if not sleeps and not retries:
         return None

@@ -1,7 +1,8 @@
 """The engine: apps, replayed workflow code, attempts, and what drives them."""
 
-from askel.workflow.activation import Activation, LocalAttempt, Outcome
+from askel.workflow.activation import Activation
 from askel.workflow.app import App, StepDefinition, WorkflowDefinition
+from askel.workflow.attempts import LocalAttempt, Outcome
 from askel.workflow.context import Run, StepContext
 from askel.workflow.driver import Ended, Executes, Observer, RunDriver
 from askel.workflow.executor import THREAD_NAME, Executor

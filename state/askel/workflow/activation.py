@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
-
 from askel.errors import AskelError, NonDeterminismError, PayloadError, RegistrationError
 from askel.state import (
     Activated,
@@ -23,8 +21,9 @@ from askel.state import (
     decode_entries,
 )
 from askel.state.codec import serialize_error
-from askel.workflow.app import App, StepDefinition
-from askel.workflow.context import SleepCall, StepCall
+from askel.workflow.app import App
+from askel.workflow.attempts import LocalAttempt, Outcome
+from askel.workflow.context import SignalWait, SleepCall, StepCall
 from askel.workflow.decisions import Decisions, Expected
 from askel.workflow.replay import Reached, Replay, StepRecord
 
@@ -35,26 +34,6 @@ MAX_RESULTS = 500
 _LOST = SerializedError(
     message="the process that ran this attempt stopped before it ended", name="AttemptLost"
 )
-
-
-class LocalAttempt(msgspec.Struct):
-    """An attempt that this process executes: begun by a turn, ended by the next."""
-
-    key: str
-    attempt: int
-    nonce: str
-    definition: StepDefinition
-    data: bytes
-    timeout_ms: int | None
-    run_id: str
-
-
-class Outcome(msgspec.Struct, frozen=True):
-    """How an attempt ended. ``permanent`` failures are not tried again."""
-
-    json: bytes
-    error: SerializedError | None = None
-    permanent: bool = False
 
 
 class Activation:
@@ -164,11 +143,11 @@ class Activation:
                 continue
             record.fired = True
             self._replay.touch(key)
-            if isinstance(reached.call, SleepCall):
-                seen = self._replay.fed
-                result = StepResult(key, "scheduled", 1, "*", "succeeded", b"null", seen)
-                self._results.append(result)
-                result.now = self._replay.finish(key, b"null", None, now)
+            if isinstance(reached.call, StepCall):
+                continue
+            late = self._replay.late(key)
+            result = self._waited(key, b"null", late)
+            result.now = self._replay.finish(key, b"null", late, now)
 
     def next_turn(
         self, *, passivate: bool = False, forced: bool = False, hold: bool = False
@@ -182,6 +161,7 @@ class Activation:
         """
         self._begun = []
         self._stalled = self._stalled or self._replay.unreadable
+        self._record_waits()
         self._results, later = self._results[:MAX_RESULTS], self._results[MAX_RESULTS:]
         # Code has been given the later outcomes already: what it reached by them may not be
         # recorded before them, or replay would meet decisions without their cause.
@@ -211,6 +191,20 @@ class Activation:
             json=json,
         )
         return self._landing
+
+    def _record_waits(self) -> None:
+        """Let the end of waits be recorded, but for those whose beginning never was, and again."""
+        waited, self._replay.waited = self._replay.waited, {}
+        for key, (data, late) in waited.items():
+            record = self._replay.steps.get(key)
+            if record is not None and record.status == "scheduled":
+                self._waited(key, data, late)
+
+    def _waited(self, key: str, data: bytes, late: SerializedError | None) -> StepResult:
+        becomes, json = ("failed", self._codec.encode(late)) if late else ("succeeded", data)
+        result = StepResult(key, "scheduled", 1, "*", becomes, json, self._replay.fed)
+        self._results.append(result)
+        return result
 
     def landed(self, answer: Turned) -> list[LocalAttempt]:
         """Take the answer OK to the last turn; return the attempts to execute now."""
@@ -323,6 +317,8 @@ class Activation:
             return None
         if isinstance(call, SleepCall):
             return None if record else self._decisions.sleep(reached, self._replay.fed)
+        if isinstance(call, SignalWait):
+            return None if record else self._decisions.wait_signal(reached, self._replay.fed)
         return self._decide_step(key, call, reached, record)
 
     def _decide_step(

@@ -100,6 +100,23 @@ class SleepCall(Operation):
         self.delay_ms = delay_ms
 
 
+class SignalWait(Operation):
+    """A wait for a signal that workflow code reaches with ``run.wait_signal``."""
+
+    __slots__ = ("codec", "name", "timeout_ms", "wanted")
+
+    def __init__(self, name: str, wanted: Any, timeout_ms: int | None, codec: Codec) -> None:
+        """Keep what was asked for; nothing happens before it is awaited."""
+        self.name = name
+        self.wanted = wanted
+        self.timeout_ms = timeout_ms
+        self.codec = codec
+
+    def value(self, data: bytes) -> Any:
+        """Return what the signal carries, as the type that was asked for."""
+        return self.codec.convert(data, self.wanted)
+
+
 class Gather(Operation):
     """Several operations or coroutines that run side by side."""
 
@@ -109,7 +126,9 @@ class Gather(Operation):
         """Keep the parts; nothing happens before it is awaited."""
         for part in parts:
             if not isinstance(part, Operation | Coroutine):
-                msg = f"run.gather takes run.do(…), run.sleep(…) and coroutines, not {part!r:.80}"
+                msg = (
+                    f"run.gather takes what run offers, and coroutines made of it, not {part!r:.80}"
+                )
                 raise WorkflowCodeError(msg)
         self.parts = parts
 
@@ -201,6 +220,28 @@ class Run:
     def sleep(self, name: str, duration: Duration) -> SleepCall:
         """Pause for *duration*, from milliseconds to years; no process waits meanwhile."""
         return SleepCall(check_own_step_name(name), duration_ms(duration))
+
+    def wait_signal(
+        self, name: str, type: Any = Any, *, timeout: Duration | None = None
+    ) -> SignalWait:
+        """Wait for the next signal called *name*; await this for what it carries.
+
+        Signals of a name are taken in the order in which they were recorded, each once. One that
+        came before it is waited for is kept. No process waits meanwhile.
+
+        Args:
+            name: The signal's; in listings the wait stands under it as a step.
+            type: What its data is converted to.
+            timeout: How long to wait at most, from milliseconds to years; by default for ever.
+
+        Raises:
+            TimeoutError: When awaited: no signal came in time. One that comes later is kept for
+                the next wait.
+            PayloadError: When awaited: the data does not fit *type*.
+            InvalidNameError, InvalidOptionError: At once.
+        """
+        timeout_ms = None if timeout is None else duration_ms(timeout)
+        return SignalWait(check_own_step_name(name), type, timeout_ms, self._app.codec)
 
     def gather(self, *parts: Awaited) -> Gather:
         """Run several steps, or coroutines made of steps, side by side; await their results.

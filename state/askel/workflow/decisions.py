@@ -8,7 +8,7 @@ from askel.durations import duration_text
 from askel.state import IdSource, Keys, StepDecision, step_body
 from askel.state.codec import Codec
 from askel.wire import StepExecute, TimerFire, encode_command, encode_timer
-from askel.workflow.context import SleepCall, StepCall
+from askel.workflow.context import SignalWait, SleepCall, StepCall
 from askel.workflow.replay import Reached
 
 Fields = tuple[str | bytes | int, ...]
@@ -113,6 +113,28 @@ class Decisions:
             fields=self._common(reached, self._codec.encode({"duration": call.delay_ms})),
             delay_ms=call.delay_ms,
             timer=self._timer(reached.key, 1),
+        )
+
+    def wait_signal(self, reached: Reached, seen: int) -> StepDecision:
+        """A wait for a signal is a step that the owner ends, or a timer where it has a limit."""
+        call = reached.call
+        assert isinstance(call, SignalWait)
+        limit: Fields = () if call.timeout_ms is None else ("timeout", call.timeout_ms)
+        asked = {"signal": call.name, "timeout": call.timeout_ms}
+        data = self._codec.encode(
+            {name: value for name, value in asked.items() if value is not None}
+        )
+        return StepDecision(
+            name=reached.key,
+            expect="",
+            expect_attempt="",
+            becomes="scheduled",
+            attempt=1,
+            nonce="",
+            body=f'{_body(reached.key, "scheduled", 1, seen)},"waits":true',
+            fields=(*self._common(reached, data), "signal", call.name, *limit),
+            delay_ms=call.timeout_ms,
+            timer=b"" if call.timeout_ms is None else self._timer(reached.key, 1),
         )
 
     def _new_step(self, reached: Reached, call: StepCall) -> Fields:

@@ -16,7 +16,8 @@ from anyio.abc import TaskGroup
 
 from askel.errors import StoreAccessError, StoreReplyError
 from askel.state import Activations, Entry, Turn, Turned
-from askel.workflow.activation import Activation, LocalAttempt, Outcome
+from askel.workflow.activation import Activation
+from askel.workflow.attempts import LocalAttempt, Outcome
 
 _LONGEST_WAIT_S = 0.25
 

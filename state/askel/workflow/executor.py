@@ -20,8 +20,8 @@ from askel.durations import duration_text
 from askel.errors import PayloadError, SealedPayloadError, TamperedPayloadError
 from askel.state import SerializedError
 from askel.state.codec import PLAIN, Codec, serialize_error
-from askel.workflow.activation import LocalAttempt, Outcome
 from askel.workflow.app import StepDefinition
+from askel.workflow.attempts import LocalAttempt, Outcome
 from askel.workflow.context import StepContext
 
 #: Threads in which handlers that are not async are executed.

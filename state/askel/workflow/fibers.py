@@ -97,8 +97,8 @@ class Fibers:
             self._reach(awaited, resume)
         else:
             msg = (
-                "workflow code awaited something other than run.do, run.sleep or run.gather; "
-                "move that work into a step"
+                "workflow code awaited something other than run.do, run.sleep, run.wait_signal or "
+                "run.gather; move that work into a step"
             )
             resume(None, WorkflowCodeError(msg))
 

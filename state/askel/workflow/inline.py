@@ -34,7 +34,8 @@ from askel.state import (
     read_run,
     started_body,
 )
-from askel.workflow.activation import Activation, LocalAttempt, Outcome
+from askel.workflow.activation import Activation
+from askel.workflow.attempts import LocalAttempt, Outcome
 from askel.workflow.driver import Ended, RunDriver
 from askel.workflow.executor import Executor
 from askel.workflow.mirrored import MirroredActivations

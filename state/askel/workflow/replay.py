@@ -23,8 +23,9 @@ from askel.errors import (
 from askel.state import HistoryEntry, SerializedError
 from askel.state.codec import serialize_error
 from askel.workflow.app import App, WorkflowDefinition
-from askel.workflow.context import Operation, Run, SleepCall, StepCall
+from askel.workflow.context import Operation, Run, SignalWait, SleepCall, StepCall
 from askel.workflow.fibers import Fibers, Waiter
+from askel.workflow.mailbox import Mailbox
 from askel.workflow.sources import Sources
 
 _UNOPENED = (SealedPayloadError, TamperedPayloadError)
@@ -47,7 +48,7 @@ class Reached(msgspec.Struct):
     """An operation that code awaits and that has no outcome yet."""
 
     key: str
-    call: StepCall | SleepCall
+    call: StepCall | SleepCall | SignalWait
     waiter: Any
     after: str | None
 
@@ -78,6 +79,9 @@ class Replay:
         self._ordinals: Counter[str] = Counter()
         self._last_key: str | None = None
         self._unfed: deque[tuple[int, HistoryEntry]] = deque()
+        #: How waits for signals have ended: with what was sent, or too late. It is to be recorded.
+        self.waited: dict[str, tuple[bytes, SerializedError | None]] = {}
+        self._mailbox = Mailbox(self.open.__contains__)
         self._sources = Sources(run_id, born_ms)
         arguments: list[Any] = [Run(app, run_id, definition.name, self._sources)]
         misfit = None
@@ -140,6 +144,15 @@ class Replay:
         self._resolve(key, outcome, error)
         return self._sources.settle(before)
 
+    def late(self, key: str) -> SerializedError | None:
+        """Return what the code is told when the time of *key* is over; None for a sleep."""
+        reached = self.open.get(key)
+        if reached is None or not isinstance(reached.call, SignalWait):
+            return None
+        call = reached.call
+        told = f"no signal {call.name!r} came within {call.timeout_ms} ms"
+        return SerializedError(told, name="TimeoutError")
+
     def touch(self, key: str) -> None:
         """Have the step *key* considered by the next decisions, if code awaits it."""
         if key in self.open:
@@ -161,8 +174,20 @@ class Replay:
             if record is not None and record.attempt == entry.attempt:
                 record.fired = True
                 self.touch(entry.name)
+            late = self.late(entry.name)
+            if late is not None:
+                self._end_wait(entry.name, b"", late)
         elif entry.kind == "step":
             self._take_step(entry)
+        elif entry.kind == "signal":
+            data = bytes(entry.data) or b"null"
+            key = self._mailbox.deliver(entry.name, data)
+            if key is not None:
+                self._end_wait(key, data, None)
+
+    def _end_wait(self, key: str, data: bytes, late: SerializedError | None) -> None:
+        self.waited[key] = (data, late)
+        self._resolve(key, data, late)
 
     def _take_step(self, entry: HistoryEntry) -> None:
         if not entry.status:
@@ -204,11 +229,11 @@ class Replay:
                 "recorded step back, or give changed code a new workflow name"
             )
             raise NonDeterminismError(msg)
-        rpc = reached.call.rpc_name if isinstance(reached.call, StepCall) else None
-        if rpc != entry.rpc_name:
+        recorded, now = entry.rpc_name or _wait(entry.waits), _kind(reached.call)
+        if recorded != now:
             msg = (
-                f"step {entry.name!r} is recorded as {entry.rpc_name or 'a sleep'} where the code "
-                f"now has {rpc or 'a sleep'}: put the recorded one back, or rename the step"
+                f"step {entry.name!r} is recorded as {recorded} where the code "
+                f"now has {now}: put the recorded one back, or rename the step"
             )
             raise NonDeterminismError(msg)
 
@@ -221,9 +246,11 @@ class Replay:
 
     def _hand_over(self, key: str, call: Operation, waiter: Waiter) -> None:
         outcome, error = self._outcomes[key]
-        if error is not None:
+        if error is not None and isinstance(call, SignalWait):
+            waiter(None, TimeoutError(error.message))
+        elif error is not None:
             waiter(None, StepFailedError(key, error))
-        elif isinstance(call, StepCall):
+        elif isinstance(call, StepCall | SignalWait):
             try:
                 waiter(call.value(outcome), None)
             except _UNOPENED as sealed:
@@ -234,16 +261,28 @@ class Replay:
             waiter(None, None)
 
     def _reach(self, call: Operation, waiter: Waiter) -> None:
-        assert isinstance(call, StepCall | SleepCall)
+        assert isinstance(call, StepCall | SleepCall | SignalWait)
         ordinal = self._ordinals[call.name]
         self._ordinals[call.name] += 1
         key = f"{call.name}#{ordinal}" if ordinal else call.name
         after, self._last_key = self._last_key, key
+        if isinstance(call, SignalWait) and (kept := self._mailbox.take(call.name)) is not None:
+            self._outcomes[key] = (kept, None)
         if key in self._outcomes:
             self._hand_over(key, call, waiter)
-        else:
-            self.open[key] = Reached(key, call, waiter, after)
-            self.touch(key)
+            return
+        self.open[key] = Reached(key, call, waiter, after)
+        self.touch(key)
+        if isinstance(call, SignalWait):
+            self._mailbox.wait(call.name, key)
+
+
+def _kind(call: Operation) -> str:
+    return call.rpc_name if isinstance(call, StepCall) else _wait(isinstance(call, SignalWait))
+
+
+def _wait(for_signal: bool | None) -> str:  # noqa: FBT001
+    return "a wait for a signal" if for_signal else "a sleep"
 
 
 async def _call(

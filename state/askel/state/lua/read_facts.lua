@@ -50,11 +50,11 @@ end
 local open, count, leases = {}, 0, {}
 local total = tolerant('LLEN', steps) or 0
 for _, name in ipairs(total > 0 and redis.call('LRANGE', steps, -reach, -1) or {}) do
-  local s = tolerant('HMGET', stem .. name, 'status', 'rpcName', 'attemptCount', 'retries', 'retryDelay', 'lease', 'queue', 'updatedAt')
+  local s = tolerant('HMGET', stem .. name, 'status', 'rpcName', 'attemptCount', 'retries', 'retryDelay', 'lease', 'queue', 'updatedAt', 'signal', 'timeout')
   if s and OPEN[s[1] or ''] then
     count = count + 1
     if count <= most then
-      open[count] = { name, unpack(s, 1, 8) }
+      open[count] = { name, unpack(s, 1, 10) }
       leases[count] = {}
       if s[2] and (s[1] == 'scheduled' or s[6]) then
         local stream, last = stream_of(s[7])

@@ -1,5 +1,6 @@
 -- record: append what happened to the run, whoever read the command; wake who decides.
--- kind: signal, or timer (which ends a sleep, or lets a retry begin; ignored when no longer awaited).
+-- kind: signal, or timer (which ends a sleep, lets a retry begin, or tells that the time of a wait is over;
+-- ignored when no longer awaited).
 -- KEYS run ctl history lock stream commands step
 -- ARGV group entry offset run_id command_id kind step_name attempt body born
 -- OK owner | STALE | DUP | NOTFOUND | TERMINAL status | GONE | BUSY pttl
@@ -33,7 +34,7 @@ local at = clock(offset)
 local text = opened(at, body)
 if kind == 'timer' then
   if s[2] ~= attempt or (s[1] ~= 'scheduled' and s[1] ~= 'pending') then return { 'STALE' } end
-  if s[1] == 'scheduled' then
+  if s[1] == 'scheduled' and redis.call('HEXISTS', step, 'signal') == 0 then   -- what a wait comes to, its run says
     redis.call('HSET', step, 'status', 'succeeded', 'result', 'null', 'updatedAt', at)
     text = closed(s, at, name, 'succeeded', 'result', 'null', '')
     moved(step, attempt, 'succeeded', 'result', 'null')

@@ -30,6 +30,7 @@ class HistoryEntry(
     ``kind`` is ``run``, ``step``, ``state`` (a variable), ``signal``, ``timer`` or ``approval``.
     ``at`` and ``due`` are milliseconds of the server's clock. ``seen`` is the length of the
     history that the deciding turn had seen; it is present on what a turn wrote, and only there.
+    ``waits`` marks a step that is a wait for a signal.
     ``now`` is the time that workflow code was told when it was given the outcome, if it asked.
     ``generation`` and ``previous`` stand in the first entry of a run that took another's id.
     ``final`` marks a failed attempt after which no other comes. ``result``, ``error``, ``data``,
@@ -56,6 +57,7 @@ class HistoryEntry(
     due: int | None = None
     seen: int | None = None
     now: int | None = None
+    waits: bool = False
     final: bool = False
     value: msgspec.Raw = msgspec.Raw()
     branch: str | None = None

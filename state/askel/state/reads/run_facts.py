@@ -75,6 +75,7 @@ class OpenStep(msgspec.Struct, frozen=True):
     """A step that has not ended; ``lease`` is where the entry of its attempt is, if it has one.
 
     ``due`` is when its timer is due, None where there is none; ``fired``: its command is sent.
+    ``signal`` is what a wait is for, for a time only if it ``is_limited``.
     """
 
     name: str
@@ -89,6 +90,8 @@ class OpenStep(msgspec.Struct, frozen=True):
     lease_entry: str = ""
     due: int | None = None
     fired: bool = False
+    signal: str = ""
+    is_limited: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -208,7 +211,7 @@ def _place(words: list[Any]) -> Place:
 
 
 def _step(words: list[Any], lease: list[Any]) -> OpenStep:
-    name, status, rpc, attempt, retries, delay, entry, queue, updated = words
+    name, status, rpc, attempt, retries, delay, entry, queue, updated, signal, timeout = words
     return OpenStep(
         name=_text(name),
         status=_text(status),
@@ -220,6 +223,8 @@ def _step(words: list[Any], lease: list[Any]) -> OpenStep:
         updated_at=_number(updated) or 0,
         lease=_place(lease) if lease else None,
         lease_entry=_text(entry),
+        signal=_text(signal),
+        is_limited=timeout is not None,
     )
 
 
