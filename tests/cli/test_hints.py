@@ -37,7 +37,7 @@ def test_a_full_redis_is_told_with_what_frees_memory(call, full_server, words):
     assert ran.code == 1
     assert ran.complaint.startswith(f"askel {words[0]}: Redis is full (OOM)")
     assert "raise maxmemory" in ran.complaint
-    assert "askel dead drop --all --yes" in ran.complaint
+    assert "askel dead drop --all --older-than 30d --yes" in ran.complaint
 
 
 def test_what_the_line_recommends_is_allowed_on_a_full_redis(call, full_server):

@@ -16,7 +16,7 @@ _PASSWORD_FILES = ("ASKEL_REDIS_PASSWORD_FILE", "REDIS_PASSWORD_FILE")
 _LINES = {
     StoreTrouble.FULL: (
         "Redis is full (OOM) and takes nothing new: raise maxmemory, or free some first, which is "
-        "allowed: askel dead drop --all --yes; askel doctor shows what is large"
+        "allowed: askel dead drop --all --older-than 30d --yes; askel doctor shows what is large"
     ),
     StoreTrouble.READ_ONLY: (
         "this Redis is a replica and takes no writes (READONLY): name the primary with --redis or "

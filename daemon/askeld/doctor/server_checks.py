@@ -134,8 +134,8 @@ def memory(facts: Facts) -> Verdict:
     share = used / most
     detail = f"{share:.0%} of {_roughly(most)} used"
     fix = (
-        "raise maxmemory, or free some: askel dead drop --all --yes; when there is room, keep "
-        "fewer ended runs: askel retention set --default --ttl 7d"
+        "raise maxmemory, or free some: askel dead drop --all --older-than 30d --yes; when there "
+        "is room, keep fewer ended runs: askel retention set --default --ttl 7d"
     )
     if share > _MEMORY_RED:
         return red(detail, fix)
