@@ -55,6 +55,7 @@ class Wait:
 @dataclass(frozen=True)
 class Gather:
     parts: tuple[tuple[Any, ...], ...]
+    limit: int | None = None
 
 
 class FailedError(Exception):
@@ -115,7 +116,7 @@ async def interpret(run: Run, program: tuple[Any, ...]) -> list[Any]:
                 values.append("waited")
             case Gather():
                 parts = [interpret(run, part) for part in op.parts]
-                values.append(list(await run.gather(*parts)))
+                values.append(list(await run.gather(*parts, limit=op.limit)))
     return values
 
 

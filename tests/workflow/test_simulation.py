@@ -42,9 +42,10 @@ def sequences(operations, longest=3):
     return st.lists(operations, min_size=1, max_size=longest).map(tuple)
 
 
-GATHERS = st.builds(Gather, st.lists(sequences(LEAVES), min_size=1, max_size=3).map(tuple))
+LIMITS = st.sampled_from([None, 1, 2])
+GATHERS = st.builds(Gather, st.lists(sequences(LEAVES), min_size=1, max_size=3).map(tuple), LIMITS)
 NESTED = st.builds(
-    Gather, st.lists(sequences(LEAVES | GATHERS, 2), min_size=1, max_size=3).map(tuple)
+    Gather, st.lists(sequences(LEAVES | GATHERS, 2), min_size=1, max_size=3).map(tuple), LIMITS
 )
 PROGRAMS = sequences(LEAVES | GATHERS | NESTED, 4)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID
@@ -120,10 +120,14 @@ class SignalWait(Operation):
 class Gather(Operation):
     """Several operations or coroutines that run side by side."""
 
-    __slots__ = ("parts",)
+    __slots__ = ("limit", "parts")
 
-    def __init__(self, parts: tuple[Operation | Coroutine[Any, Any, Any], ...]) -> None:
-        """Keep the parts; nothing happens before it is awaited."""
+    def __init__(
+        self, parts: tuple[Operation | Coroutine[Any, Any, Any], ...], limit: int | None = None
+    ) -> None:
+        """Keep the parts, of which *limit* may be under way; nothing happens before the await."""
+        if limit is not None and limit < 1:
+            raise InvalidOptionError(f"limit={limit}: at least one part must be able to go on")
         for part in parts:
             if not isinstance(part, Operation | Coroutine):
                 msg = (
@@ -131,6 +135,7 @@ class Gather(Operation):
                 )
                 raise WorkflowCodeError(msg)
         self.parts = parts
+        self.limit = limit
 
 
 Awaited: TypeAlias = "Operation | Coroutine[Any, Any, Any]"
@@ -243,12 +248,45 @@ class Run:
         timeout_ms = None if timeout is None else duration_ms(timeout)
         return SignalWait(check_own_step_name(name), type, timeout_ms, self._app.codec)
 
-    def gather(self, *parts: Awaited) -> Gather:
-        """Run several steps, or coroutines made of steps, side by side; await their results.
+    def gather(self, *parts: Awaited, limit: int | None = None) -> Gather:
+        """Run several operations, or coroutines made of them, side by side; await their results.
 
         The results come in the order of the arguments. When parts fail, the others still end, and
         the failure of the first of them in that order is raised.
+
+        Args:
+            parts: What to run.
+            limit: How many may be under way at the same time; by default all.
+
+        Raises:
+            InvalidOptionError: At once: there is no part, or the limit is less than 1.
         """
         if not parts:
             raise InvalidOptionError("run.gather needs at least one part")
-        return Gather(parts)
+        return Gather(parts, limit)
+
+    def map(
+        self,
+        name: str,
+        step: Any,
+        items: Iterable[Any],
+        *,
+        limit: int | None = None,
+        **options: Any,
+    ) -> Gather:
+        """Execute *step* for each of *items*; await this for the results, in their order.
+
+        Each item has a step of its own: ``name``, ``name#1``, ``name#2``… Failures are as in
+        `gather`.
+
+        Args:
+            name: What people call these steps.
+            step: As in `do`.
+            items: The step's arguments; they are all taken at once. Of none come no results.
+            limit: How many may be under way at the same time; by default all.
+            options: Those of `do`: retries, retry_delay, timeout, queue.
+
+        Raises:
+            InvalidOptionError, InvalidNameError, PayloadError, RegistrationError: At once.
+        """
+        return Gather(tuple(self.do(name, step, item, **options) for item in items), limit)

@@ -92,6 +92,7 @@ class Fibers:
             self._ready.append((coroutine, waiter, value, error))
 
         if isinstance(awaited, Gather):
+            self._adopt(awaited)
             self._gather(awaited, resume)
         elif isinstance(awaited, Operation):
             self._reach(awaited, resume)
@@ -102,32 +103,54 @@ class Fibers:
             )
             resume(None, WorkflowCodeError(msg))
 
+    def _adopt(self, gather: Gather) -> None:
+        """Take charge of coroutines whose turn may never come: they are to be closed, too."""
+        for part in gather.parts:
+            if isinstance(part, Gather):
+                self._adopt(part)
+            elif not isinstance(part, Operation):
+                self._live.add(part)
+
     def _gather(self, gather: Gather, resume: Waiter) -> None:
-        """Start all parts in order; resume when the last has ended."""
-        results: list[Any] = [None] * len(gather.parts)
+        """Start the parts in order, as many as may be under way; resume when the last has ended."""
+        parts, most = gather.parts, gather.limit or len(gather.parts)
+        results: list[Any] = [None] * len(parts)
         errors: dict[int, BaseException] = {}
-        left = len(gather.parts)
+        started, ended, starting = 0, 0, False
+
+        def go_on() -> None:
+            # A part may end before it has been started: what it came to is known in a replay. Then
+            # this loop goes on, not another one inside of it.
+            nonlocal started, starting
+            starting = True
+            while started < len(parts) and started - ended < most:
+                started += 1
+                self._start(parts[started - 1], collect(started - 1))
+            starting = False
+            if ended == len(parts):
+                resume(results, errors[min(errors)] if errors else None)
 
         def collect(index: int) -> Waiter:
             def collected(value: Any, error: BaseException | None) -> None:
-                nonlocal left
-                left -= 1
+                nonlocal ended
+                ended += 1
                 results[index] = value
                 if error is not None:
                     errors[index] = error
-                if not left:
-                    first = errors[min(errors)] if errors else None
-                    resume(results, first)
+                if not starting:
+                    go_on()
 
             return collected
 
-        for index, part in enumerate(gather.parts):
-            if isinstance(part, Gather):
-                self._gather(part, collect(index))
-            elif isinstance(part, Operation):
-                self._reach(part, collect(index))
-            else:
-                self._spawn(part, collect(index))
+        go_on()
+
+    def _start(self, part: Operation | Coroutine[Any, Any, Any], waiter: Waiter) -> None:
+        if isinstance(part, Gather):
+            self._gather(part, waiter)
+        elif isinstance(part, Operation):
+            self._reach(part, waiter)
+        else:
+            self._spawn(part, waiter)
 
 
 def _hide_current_task() -> asyncio.Task[Any] | None:
