@@ -1,5 +1,6 @@
 """A start for a run id that is taken: its next generation, and what is left of the one before."""
 
+import anyio
 import pytest
 from tests.apps.parts import app
 from tests.helpers.history_checker import check_all
@@ -241,3 +242,61 @@ async def test_a_start_that_could_not_be_applied_says_so_to_who_waits(
         )
         with pytest.raises(ConflictError, match=r"dead letter .* no worker has 'nobody_has_it'"):
             await handle.result("10s")
+
+
+@pytest.mark.parametrize("given", [{}, {"run_id": "r"}, {"id": "one"}])
+async def test_a_start_without_a_policy_learns_that_it_was_refused_though_it_was_put_back(
+    deployment, redis_url, prefix, monkeypatch, given
+):
+    """What nobody knows goes from worker to worker, each time as another entry."""
+    monkeypatch.setattr("askel.wire.events.REREAD_S", 0.05)
+    async with Client(redis_url, prefix) as client, deployment.worker(app, unknown_after_ms=1):
+        handle = await client.start("nobody_has_it", 1, **given)
+        with pytest.raises(ConflictError, match=r"dead letter .* no worker has 'nobody_has_it'"):
+            await handle.result("20s")
+
+
+async def test_what_became_of_an_earlier_copy_says_nothing_of_the_one_sent_again(
+    deployment, redis_url, prefix, tmp_path
+):
+    gate = tmp_path / "gate"
+    again = {"run_id": "r", "id": "order-2", "if_exists": "after-terminal"}
+    async with Client(redis_url, prefix) as client:
+        async with deployment.worker(app):
+            first = await client.start("waits", str(gate), run_id="r")
+            await deployment.until_step("r", "gate", "running")
+            refused = await client.start("one_step", 2, **again)
+            with pytest.raises(RunExistsError):
+                await refused.result("10s")
+            gate.touch()
+            await first.result("10s")
+        second = await client.start("one_step", 2, **again)
+        with pytest.raises(WaitTimeoutError):
+            await second.result("50ms")
+        async with deployment.worker(app):
+            assert await second.result("10s") == 2
+
+
+async def test_the_expiry_of_a_former_run_is_not_that_of_the_one_to_come(
+    deployment, redis_url, prefix
+):
+    async with Client(redis_url, prefix) as client:
+        async with deployment.worker(app):
+            await (await client.start("one_step", 1, run_id="r")).result("10s")
+        second = await client.start("one_step", 2, run_id="r", if_exists="after-terminal")
+        async with anyio.create_task_group() as tasks:
+            results = []
+
+            async def wait():
+                results.append(await second.result("20s"))
+
+            tasks.start_soon(wait)
+            await wait_until(lambda: client._waiter._waiting)
+            async with RedisWorkflowService(redis_url, key_prefix=prefix) as service:
+                await service.set_retention("one_step", max_runs=0)
+                await service.apply_retention()
+            # Whoever waits has been told of it: the event is behind what its reader has read.
+            await wait_until(lambda: any(one.deleted for one in client._waiter._waiting["r"]))
+            async with deployment.worker(app):
+                await deployment.until("r", "completed")
+        assert results == [2]

@@ -128,6 +128,22 @@ async def test_a_wait_ends_when_its_time_is_over(deployment):
     assert json.loads(record.steps["ok"]["error"])["name"] == "TimeoutError"
 
 
+async def test_a_timer_that_need_not_fire_any_more_is_gone(deployment):
+    """A run that waits again and again leaves nothing to fire in a month."""
+    async with deployment.worker(app, **CALM):
+        await deployment.send("run.start", workflow="hurries", input="30d", run_id="r")
+        await deployment.until_step("r", "ok", "scheduled")
+        assert await deployment.client.zcard(f"{deployment.prefix}:timers") == 1
+        await signals(deployment, "ok", 1)
+        await deployment.until_step("r", "ok#1", "scheduled")
+        assert await deployment.client.zcard(f"{deployment.prefix}:timers") == 1
+        await signals(deployment, "ok", 2)
+        record = await deployment.until("r", "completed")
+        await deployment.quiet()
+    assert output(record) == [1, 2]
+    assert await deployment.client.zcard(f"{deployment.prefix}:timers") == 0
+
+
 async def test_a_signal_that_is_late_for_one_wait_is_there_for_the_next(deployment):
     async with deployment.worker(app, **CALM):
         await deployment.send("run.start", workflow="hurries", input="150ms", run_id="r")

@@ -440,7 +440,7 @@ TURN = Turn(
     6,
     "tn",
     results=[
-        StepResult("a", "running", 1, "an", "succeeded", b"1", 5),
+        StepResult("a", "running", 1, "an", "succeeded", b"1", 5, timer=b"over"),
         StepResult("b", "running", 2, "*", "lost", b"{}", 6, final=False),
     ],
     decisions=[

@@ -128,9 +128,23 @@ async def test_a_run_that_waits_for_nothing_of_it_is_not_stalled(w, what):
     assert await reasons(w) == [b"unknown_step"]
 
 
+async def test_a_run_that_daemons_drive_does_not_wait_for_a_step_that_it_has_not(w):
+    """Its turns insert what they send for: this came from elsewhere."""
+    await w.begun_run()
+    entry = await w.entry("type", "step.execute", "run_id", "r")
+    before = await about_the_run(w)
+
+    told = {"rpc_name": "f", "born": "", "error": ERROR, "detail": "why"}
+    assert await w.attempts.stall(entry, "r", "stray", **told) == ""
+
+    assert await about_the_run(w) == before
+    assert await reasons(w) == [b"unknown_step"]
+
+
 async def test_a_run_that_waits_is_stalled_and_its_driver_is_told(w):
     """Step, letter and status in one: the owner hears of it, and the error stays."""
     await w.begun_run()
+    await w.service.insert_step_state("r", "far", "f")
     await w.entry("type", "step.execute")
     entry = await w.entry("type", "step.execute", "run_id", "r")
 

@@ -163,6 +163,7 @@ RESULTS = [
         "name": "a",
         "final": "1",
         "seen": 5,
+        "timer": b"over",
     },
     {
         "key": K.step("r", "b"),
@@ -175,6 +176,7 @@ RESULTS = [
         "name": "b",
         "final": "0",
         "seen": 6,
+        "timer": b"",
     },
 ]
 NOTHING = {

@@ -90,7 +90,9 @@ class RunWaiter:
                 while True:
                     if run is not None and run.status in TERMINAL:
                         return run
-                    if run is None and (known or woken.deleted):
+                    # What was deleted may have had the id before the run that is to come.
+                    is_gone = run is None and (known or woken.deleted)
+                    if is_gone and (known or start is None or not await start.may_come()):
                         raise RunNotFoundError(run_id)
                     known = known or run is not None
                     with suppress(TimeoutError):

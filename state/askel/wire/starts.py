@@ -9,10 +9,13 @@ from askel.state import Connection, IfExists, Keys, Scripts, WorkflowRun, fields
 from askel.state.codec import Codec
 from askel.state.reads.history import decode_entries
 from askel.wire.commands import RunStart
-from askel.wire.dead_letters import read_page
+from askel.wire.dead_letters import DeadLetter, read_page
 
 #: How many generations of a run are looked through, newest first.
 _MOST_GENERATIONS = 32
+#: How many of the newest dead letters are looked through.
+_LETTERS = 1_000
+_LOOKS = 2
 _TAKEN = frozenset({"run_exists", "run_conflict"})
 
 
@@ -35,6 +38,7 @@ class Start:
         self._codec = codec
         self._policy = IfExists(command.if_exists)
         self._reads = 0
+        self._gone = 0
 
     @property
     def may_replace(self) -> bool:
@@ -79,15 +83,43 @@ class Start:
     async def _check_refused(self) -> None:
         """Raise if the start is a dead letter, one of the newest."""
         sent = self._command
-        page = await read_page(self._scripts, self._keys, ["", "", sent.run_id, 20, 1_000])
+        about: list[str | int] = ["", "", sent.run_id, 20 if sent.run_id else _LETTERS, _LETTERS]
+        page = await read_page(self._scripts, self._keys, about)
         for letter in page.letters:
-            known = letter.names.get("id") == sent.id if sent.id else letter.entry == self._entry
-            if known and letter.type == "run.start":
+            if self._has_become(letter):
                 why = f"the start became dead letter {letter.id}: {letter.detail}"
                 if letter.reason in _TAKEN:
                     raise RunExistsError(sent.run, f"exists already; {why}")
                 raise ConflictError(f"run {sent.run!r} was not started; {why}")
 
+    def _has_become(self, letter: DeadLetter) -> bool:
+        """Tell whether the command that was sent became *letter*: it, or what it was put back as.
+
+        What became of a copy that was sent before says nothing of this one.
+        """
+        sent = self._command
+        if letter.type != "run.start" or _order(letter.entry) < _order(self._entry):
+            return False
+        if sent.id:
+            return letter.names.get("id") == sent.id
+        return letter.run_id == sent.run and letter.names.get("workflow") == sent.workflow
+
+    async def may_come(self) -> bool:
+        """Tell whether the start may not have been read by anybody yet.
+
+        Put back it has another entry: once its own is gone it is given two more looks.
+        """
+        stream = self._keys.commands(self._command.queue)
+        if await self._connection.send("XRANGE", stream, self._entry, self._entry):
+            return True
+        self._gone += 1
+        return self._gone <= _LOOKS
+
     async def _fields(self, run_id: str) -> dict[str, bytes]:
         flat = await self._connection.send("HGETALL", self._keys.run(run_id))
         return fields_of(flat) if flat else {}
+
+
+def _order(entry: str) -> tuple[int, ...]:
+    """Return what stream entries are ordered by."""
+    return tuple(int(part) for part in entry.split("-") if part.isdecimal())

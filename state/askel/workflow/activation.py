@@ -198,7 +198,9 @@ class Activation:
         for key, (data, late) in waited.items():
             record = self._replay.steps.get(key)
             if record is not None and record.status == "scheduled":
-                self._waited(key, data, late)
+                result = self._waited(key, data, late)
+                if not late and record.due is not None:
+                    result.timer = self._decisions.timer(key, 1)
 
     def _waited(self, key: str, data: bytes, late: SerializedError | None) -> StepResult:
         becomes, json = ("failed", self._codec.encode(late)) if late else ("succeeded", data)

@@ -95,7 +95,7 @@ class Decisions:
             nonce="",
             body=_body(reached.key, "pending", failed + 1, seen),
             delay_ms=reached.call.policy.delay_ms(failed),
-            timer=self._timer(reached.key, failed + 1),
+            timer=self.timer(reached.key, failed + 1),
         )
 
     def sleep(self, reached: Reached, seen: int) -> StepDecision:
@@ -112,7 +112,7 @@ class Decisions:
             body=_body(reached.key, "scheduled", 1, seen),
             fields=self._common(reached, self._codec.encode({"duration": call.delay_ms})),
             delay_ms=call.delay_ms,
-            timer=self._timer(reached.key, 1),
+            timer=self.timer(reached.key, 1),
         )
 
     def wait_signal(self, reached: Reached, seen: int) -> StepDecision:
@@ -134,7 +134,7 @@ class Decisions:
             body=f'{_body(reached.key, "scheduled", 1, seen)},"waits":true',
             fields=(*self._common(reached, data), "signal", call.name, *limit),
             delay_ms=call.timeout_ms,
-            timer=b"" if call.timeout_ms is None else self._timer(reached.key, 1),
+            timer=b"" if call.timeout_ms is None else self.timer(reached.key, 1),
         )
 
     def _new_step(self, reached: Reached, call: StepCall) -> Fields:
@@ -154,7 +154,8 @@ class Decisions:
         fields: Fields = ("stepId", step_id, "data", data)
         return fields if reached.after is None else (*fields, "fromStepName", reached.after)
 
-    def _timer(self, key: str, attempt: int) -> bytes:
+    def timer(self, key: str, attempt: int) -> bytes:
+        """Return the timer of a step's attempt; an inline run has none in Redis."""
         if self._inline:
             return b""
         command = TimerFire(run_id=self._run_id, step_name=key, attempt=attempt, born=self._born)

@@ -1,6 +1,6 @@
 -- stall: a step command whose function no worker has goes to the dead stream, and its run is stalled.
--- A run that does not wait for it goes on: one whose step has ended, is of another function, or was begun under
--- another entry that is pending. What was sent for a run that had the id before is dropped.
+-- A run that does not wait for it goes on: one whose step has ended, is of another function, was begun under
+-- another entry that is pending, or, where daemons drive the run, does not exist. What was sent for a run that had the id before is dropped.
 -- KEYS run ctl history lock stream step commands events runs dead
 -- ARGV group entry offset run_id born rpc_name allowed error body detail word...
 -- OK owner | GONE | BUSY pttl
@@ -17,10 +17,11 @@ if (born ~= '' and r[2] ~= born) or sent_before(r[3], entry) then
   return { 'GONE' }
 end
 local s = redis.call('HMGET', step, 'status', 'rpcName', 'lease')
-local waits = not s[1] or (s[2] == rpc and s[1] ~= 'succeeded' and s[1] ~= 'failed')
+local x = redis.call('HMGET', ctl, unpack(WAKE))
+-- A step that is not there is waited for only where a program drives the run: a turn inserts what it sends for.
+local waits = (not s[1] and not x[3]) or (s[2] == rpc and s[1] ~= 'succeeded' and s[1] ~= 'failed')
 if s[1] == 'running' and s[3] and s[3] ~= entry and #redis.call('XPENDING', stream, group, s[3], s[3], 1) == 1 then waits = false end
 local stalls = waits and status and string.find(allowed, ',' .. status .. ',', 1, true)
-local x = redis.call('HMGET', ctl, unpack(WAKE))
 local pttl = stalls and busy(ctl, lock, x[2], '')
 if pttl then return { 'BUSY', pttl } end
 local keys = { run = run, events = KEYS[8], runs = KEYS[9] }

@@ -128,7 +128,7 @@ class Activations(ProtocolCaller):
             at = place(k.step(run_id, r.name))
             args += [at, r.expect, r.attempt, r.nonce, r.becomes, r.outcome, r.json, r.name]
             seen = r.seen if r.now is None else f'{r.seen},"now":{r.now}'
-            args += ["1" if r.final else "0", seen]
+            args += ["1" if r.final else "0", seen, r.timer]
         args.append(len(turn.decisions))
         for d in turn.decisions:
             at = place(k.step(run_id, d.name))

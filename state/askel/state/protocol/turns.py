@@ -47,7 +47,7 @@ class StepResult(msgspec.Struct):
     ``nonce`` ``*`` closes an attempt that another owner began. ``seen`` is the length of the
     history that the deciding code had seen when it was given the outcome: replay feeds in the same
     order. ``now`` is the time that the code was told then, if it asked. One that is not ``final``
-    stands in the same turn as a decision on the same step.
+    stands in the same turn as a decision on the same step. ``timer`` need not fire any more.
     """
 
     name: str
@@ -59,6 +59,7 @@ class StepResult(msgspec.Struct):
     seen: int
     final: bool = True
     now: int | None = None
+    timer: bytes = b""
 
     @property
     def outcome(self) -> str:

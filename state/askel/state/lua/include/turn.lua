@@ -1,5 +1,6 @@
 -- The items of a turn: records behind one another in ARGV.
--- result:   key expect attempt nonce becomes outcome json name final seen       (nonce * is not compared)
+-- result:   key expect attempt nonce becomes outcome json name final seen timer
+-- (nonce * is not compared; timer: what need not fire any more, or '')
 -- decision: key expect attempt becomes new_attempt nonce name body delay timer queue nfields field... nwords word...
 -- A result that is not final leaves the hash to the decision on the same step that stands in the same turn.
 local function check_results(n, i)
@@ -8,7 +9,8 @@ local function check_results(n, i)
     local s = redis.call('HMGET', KEYS[tonumber(ARGV[i])], unpack(FIELDS))
     local nonce = ARGV[i + 3]
     if s[1] ~= ARGV[i + 1] or s[2] ~= ARGV[i + 2] or (nonce ~= '*' and (s[3] or '') ~= nonce) then return nil end
-    found[k], settled[ARGV[i]], i = s, true, i + 10
+    if ARGV[i + 10] ~= '' then redis.call('ZCARD', KEYS[6]) end
+    found[k], settled[ARGV[i]], i = s, true, i + 11
   end
   return found, settled, i
 end
@@ -48,7 +50,8 @@ local function write_results(found, i, at, entries)
     moved(KEYS[tonumber(ARGV[i])], found[k][2], becomes, outcome, json)
     local tail = final and becomes ~= 'succeeded' and ',"final":true' or ''
     entries[#entries + 1] = closed(found[k], at, ARGV[i + 7], becomes, outcome, json, tail .. ',"seen":' .. ARGV[i + 9])
-    i = i + 10
+    if ARGV[i + 10] ~= '' then redis.call('ZREM', KEYS[6], ARGV[i + 10]) end
+    i = i + 11
   end
 end
 
