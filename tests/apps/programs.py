@@ -67,4 +67,4 @@ def random_program(dice: random.Random) -> list[Instruction]:
 def outcome(instructions: list[Instruction]) -> int:
     """Return what `program` returns."""
     parts = [p for i in instructions for p in (i[1:] if i[0] == "gather" else [i])]
-    return sum(part[3] for part in parts if part[0] != "sleep")
+    return sum(part[3] for part in parts if part[0] not in {"sleep", "wait"})

@@ -124,7 +124,7 @@ PROTOCOL = [
             "policy": "after-terminal",
             "queue": "q",
             "durability": "fsync",
-            "command_id": "cid",
+            "command_id": b"cid",
         },
         {
             "OK": (ACTIVATED, ACTIVE),

@@ -203,7 +203,7 @@ async def test_refused_connection_was_not_sent_and_is_not_hammered(connection, p
     pauses = []
     for _ in range(6):
         with pytest.raises(
-            StoreUnavailableError, match=r"cannot reach Redis at 127\.0\.0\.1:\d+: .*failed"
+            StoreUnavailableError, match=r"cannot reach Redis at \S+:\d+: connection refused"
         ):
             await connection.send("INCR", "never")
         pauses.append(connection._backoff_s)

@@ -175,7 +175,7 @@ async def test_the_proxy_loses_exactly_one_reply_of_a_write(server, redis, prefi
     fault = ProxyFault(server.host, server.port)
     client = redis.__class__.from_url(fault.url, socket_timeout=5, retry=None)
     async with fault.open(), anyio.create_task_group() as tasks:
-        tasks.start_soon(fault._lose_reply)
+        tasks.start_soon(fault._lose_reply, (b"XADD",))
         refused = 0
         for number in range(20):
             try:

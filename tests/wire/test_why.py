@@ -120,8 +120,8 @@ async def test_a_suspended_run_waits_to_be_resumed(deployment, why):
 
 async def test_a_stalled_run_says_what_it_lacks(deployment, why):
     async with deployment.worker(app, unknown_after_ms=0):
-        await start(deployment, "foreign")
-        await deployment.until_step("r", "pack", "scheduled")
+        await deployment.send("run.create", workflow="w", run_id="r")
+        await deployment.until("r", "running")
         await deployment.send("step.execute", run_id="r", step_name="x", rpc_name="nobody_has_it")
         await deployment.until("r", "stalled")
     told = await why()

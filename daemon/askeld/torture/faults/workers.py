@@ -110,7 +110,12 @@ class SigStop:
         self.over_at: list[int] = []
 
     async def strike(self, dice: random.Random) -> None:
-        """Stop one, and let it live to wake."""
+        """Stop one, and let it live to wake; another, if it ended before (Redis may be away)."""
+        for _ in range(_MOST_TRIES):
+            if await self._stop_one(dice):
+                break
+
+    async def _stop_one(self, dice: random.Random) -> bool:
         self._turn += 1
         worker = await (self._stop_any(dice) if self._turn % 2 else self._stop_at_a_write(dice))
         stopped_at = self._workers.silence(worker, self.name)
@@ -118,12 +123,14 @@ class SigStop:
         await anyio.sleep(self._lease_s * dice.uniform(2, 4))
         self._workers.wake(worker)
         await anyio.sleep(_TALK_S)
-        if not worker.dead.is_set():
+        has_woken = not worker.dead.is_set()
+        if has_woken:
             self.bites += 1
             self.over_at.append(stopped_at)
         worker.is_stopped = worker.is_spared = False
         worker.failpoint = ""
         await self._workers.balance()
+        return has_woken
 
     async def _stop_any(self, dice: random.Random) -> Worker:
         worker = await take_victim(self._workers, dice)

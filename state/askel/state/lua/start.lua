@@ -8,7 +8,7 @@
 local run, ctl, history, lock, stream = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, entry, owner, lease_ms, robbed_limit = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local offset, run_id, workflow, input, body, policy, durability = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[14]
-local command_id = ARGV[15]
+local command_id = ARGV[15]                             -- as JSON text has it, without the quotes
 
 local x = redis.call('HMGET', ctl, 'token', 'owner', 'turn', 'start', 'robbed', 'was', 'queue')
 local r = redis.call('HMGET', run, 'status', 'workflow', 'input', 'id')

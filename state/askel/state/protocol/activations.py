@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from askel.state.models import IfExists
 from askel.state.pikku.reading import name_steps
 from askel.state.protocol.caller import GROUP, ProtocolCaller, Word, done, refusal
@@ -55,7 +57,7 @@ class Activations(ProtocolCaller):
                 policy.value,
                 k.queue_of(entry.stream),
                 durability,
-                command_id,
+                msgspec.json.encode(command_id)[1:-1],
             ],
         )
         return _activated(answer, {"LOST", "GONE", "EXISTS", "CONFLICT", "POISON"})

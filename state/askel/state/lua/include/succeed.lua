@@ -1,6 +1,6 @@
 -- Gives a run's place to its next generation: the run so far goes on, ended, under {run_id}.g{n}.
 -- stems: what the keys of runs begin with: run ctl history steps run-state step step-lock.
---- include policy
+--- include policy command
 local function keep(stem, from, to)
   if redis.call('EXISTS', stem .. from) == 1 then redis.call('RENAME', stem .. from, stem .. to) end
 end
@@ -20,17 +20,6 @@ local function keep_steps(stems, run_id, former)
     redis.call('HSET', step, 'stepId', former .. ':' .. name .. ':' .. (string.match(id, '.*:(.*)') or ''))
     rename_past(step, id)
   end
-end
-
--- The id of the command that made the run, if it had one: its first entry says so. Others may write there, too.
-local function command_of(history)
-  local is_read, first = pcall(cjson.decode, redis.call('LINDEX', history, 0) or '')
-  return is_read and type(first) == 'table' and type(first.command) == 'string' and first.command or ''
-end
-
--- Stands for the id of a command among what made a generation: short, without blanks.
-local function word_of(command_id)
-  return command_id == '' and '' or 'id.' .. string.sub(redis.sha1hex(command_id), 1, 16)
 end
 
 -- What made or drove a generation before this one: entries, nonces and ids of commands, the last of them.
