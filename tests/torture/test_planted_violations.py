@@ -2,7 +2,22 @@
 
 import pytest
 from tests.torture.plants import PLANTS, command, put, without
-from tests.torture.transcripts import AT, ack, add, claim, encoded, key, legal, took_over
+from tests.torture.transcripts import (
+    AT,
+    BASE_ONE,
+    TIMER,
+    ack,
+    add,
+    claim,
+    encoded,
+    entry,
+    history,
+    key,
+    legal,
+    step,
+    took_over,
+    turn,
+)
 
 from askeld.torture.aof import Aof
 from askeld.torture.invariants import Invariant
@@ -90,3 +105,32 @@ def test_a_transition_that_is_several_commands_is_compared_at_the_end(tmp_path):
     assert not judged(tmp_path, story, is_atomic=False).kinds["step_hash"]
     command(story["ended"], "HSET", "p:run:r")[-1] = "16"
     assert judged(tmp_path, story, is_atomic=False).kinds["run_hash"] == 1
+
+
+def _heard(story, **more):
+    """Make the sleep a wait with a timeout, which a signal ends: its timer goes with it."""
+    for name in ("passive", "fired", "timer read", "rested", "token read", "taken over"):
+        del story[name]
+    heard = entry("step", 10, name="rest", status="succeeded", attempt=1, result=None, **more)
+    put(story, "rests", "heard", [
+        step("rest", status="succeeded", result="null"),
+        ["ZREM", key("timers"), TIMER],
+        history(heard),
+        turn(4, BASE_ONE),
+    ])  # fmt: skip
+    story["ended"] = [
+        *ack(1),
+        history(entry("run", 11, status="completed", output=15, seen=9)),
+        turn(5, BASE_ONE),
+        *story["ended"][-3:],
+    ]
+
+
+def test_a_wait_that_a_signal_ended_takes_its_timer_along(tmp_path):
+    """No violation: nothing is left that could be late. Yet only a turn may do so."""
+    story = legal()
+    _heard(story, seen=8)
+    assert judged(tmp_path, story).violations == []
+    story = legal()
+    _heard(story)
+    assert judged(tmp_path, story).kinds["timer_lost"] == 1

@@ -175,11 +175,19 @@ def _check_owner_of(world: World, entry: Entry, writers: set[Run]) -> None:
 
 
 def _check_timers(world: World, changes: Changes) -> None:
-    """A timer that is removed sends its command in the same step, and not before it is due."""
+    """A timer that is removed sends its command in the same step, and not before it is due.
+
+    Or the wait that it was for has ended by then: a signal came, and a turn says so.
+    """
     for member, due in changes.disarmed:
         fields = _timer_fields(member)
         run = world.runs.get(fields.get("run_id", "").encode())
-        if member in changes.armed:
+        name = fields.get("step_name")
+        heard = any(
+            of is run and event.name == name and event.status == "succeeded" and event.seen
+            for of, event in changes.events
+        )
+        if member in changes.armed or heard:
             continue
         if changes.added:
             if due > world.now:
