@@ -201,23 +201,34 @@ async def test_the_app_may_come_from_the_environment(own_server, tmp_path, app_f
 
 async def test_the_log_level_is_kept(own_server, tmp_path):
     quiet = {"ASKEL_LOG_LEVEL": "error"}
-    async with worker(own_server, tmp_path, (ASKEL, "worker"), **quiet) as process:
-        # The quiet one says nothing when it is ready: it is once its consumer reads, and it is the
-        # only one so far.
-        async with RedisWorkflowService(own_server.url, key_prefix="w") as service:
-            await wait_until(partial(has_reader, service.connection))
-        loud = worker(own_server, tmp_path, (ASKEL, "worker", "--log-level", "info"), **quiet)
-        async with loud:
-            await loud.wait_ready()  # A flag wins over its variable.
-            loud.terminate()
-            await loud.wait()
-        process.terminate()
-        assert await process.wait() == 0
-        assert process.output().strip() == ""
+    async with RedisWorkflowService(own_server.url, key_prefix="w") as service:
+        connection = service.connection
+        # Connections of workers that earlier tests ended may still be open.
+        newest = await connection.send("CLIENT", "ID")
+        process = worker(own_server, tmp_path, (ASKEL, "worker"), **quiet)
+        async with process:
+            # The quiet one says nothing when it is ready: it is once its consumer reads.
+            await wait_until(partial(has_reader_since, newest, connection))
+            await a_loud_one(own_server, tmp_path, quiet)
+            process.terminate()
+            assert await process.wait() == 0
+            assert process.output().strip() == ""
 
 
-async def has_reader(connection):
-    return b"cmd=xreadgroup" in await connection.send("CLIENT", "LIST")
+async def a_loud_one(own_server, tmp_path, quiet):
+    """A flag wins over its variable."""
+    loud = worker(own_server, tmp_path, (ASKEL, "worker", "--log-level", "info"), **quiet)
+    async with loud:
+        await loud.wait_ready()
+        loud.terminate()
+        await loud.wait()
+
+
+async def has_reader_since(newest, connection):
+    """Whether a client that came after the one with the id *newest* reads a stream."""
+    clients = (await connection.send("CLIENT", "LIST")).decode().splitlines()
+    facts = [dict(word.split("=", 1) for word in line.split(" ")) for line in clients]
+    return any(int(f["id"]) > newest and f["cmd"] == "xreadgroup" for f in facts)
 
 
 def test_two_interrupts_end_a_worker_at_once(own_server, tmp_path):
