@@ -300,6 +300,9 @@ async def test_code_that_changed_under_a_run_stalls_it_until_it_is_back(deployme
         await wait_until(lambda: worker.reached["after_settle"] == 1)
         await deployment.until("r", "stalled")
         await deployment.quiet()
+        await deployment.send("run.signal", run_id="r", name="news")  # drives it in vain, once
+        await wait_until(lambda: worker.reached["after_record"] == 1)
+        await deployment.quiet()
     async with deployment.worker(version("old")):
         await deployment.send("run.resume", run_id="r")
         record = await deployment.until("r", "completed")

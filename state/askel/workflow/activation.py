@@ -263,6 +263,9 @@ class Activation:
         """Return how the activation ends with this turn, if it does: end, outcome field, JSON."""
         replay = self._replay
         if self._stalled is not None and not self.running:
+            if replay.status != "running":
+                # Stalled already, or suspended: what has come since is for whoever resumes it.
+                return ("", "", b"") if self._results else ("passivate", "", b"")
             error = SerializedError(str(self._stalled), name=type(self._stalled).__name__)
             return "stalled", "error", self._codec.encode(error)
         if replay.done and replay.status == "running" and not self.running:
