@@ -107,8 +107,11 @@ def test_a_transition_that_is_several_commands_is_compared_at_the_end(tmp_path):
     assert judged(tmp_path, story, is_atomic=False).kinds["run_hash"] == 1
 
 
-def _heard(story, **more):
+def _heard(story, waits=True, **more):
     """Make the sleep a wait with a timeout, which a signal ends: its timer goes with it."""
+    if waits:
+        words = command(story["rests"], "RPUSH")
+        words[2] = words[2].replace('"due"', '"waits":true,"due"')
     for name in ("passive", "fired", "timer read", "rested", "token read", "taken over"):
         del story[name]
     heard = entry("step", 10, name="rest", status="succeeded", attempt=1, result=None, **more)
@@ -127,10 +130,14 @@ def _heard(story, **more):
 
 
 def test_a_wait_that_a_signal_ended_takes_its_timer_along(tmp_path):
-    """No violation: nothing is left that could be late. Yet only a turn may do so."""
+    """No violation: nothing is left that could be late. Yet only a turn, only of such a wait."""
     story = legal()
     _heard(story, seen=8)
     assert judged(tmp_path, story).violations == []
     story = legal()
     _heard(story)
     assert judged(tmp_path, story).kinds["timer_lost"] == 1
+    story = legal()
+    _heard(story, waits=False, seen=8)
+    found = judged(tmp_path, story).kinds
+    assert (found["timer_lost"], found["timer_early"]) == (1, 1), "a turn ended a sleep"

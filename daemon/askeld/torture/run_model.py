@@ -51,6 +51,7 @@ class Event(msgspec.Struct, gc=False):
     retries: int | None = None
     command: str = ""
     rpc: str = ""
+    waits: bool = False
     result: msgspec.Raw = _NO_JSON
     error: msgspec.Raw = _NO_JSON
     output: msgspec.Raw = _NO_JSON
@@ -84,11 +85,13 @@ class Step:
         "ran_nonce",
         "seen_statuses",
         "status",
+        "waits",
     )
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.status, self.attempt, self.final = "", 1, False
+        self.waits = False  # for a signal: then a turn may end it, too
         self.json = b""
         """The result or error that its history ends with."""
         self.seen_statuses: set[str] = set()
@@ -251,8 +254,10 @@ class Run:
             step.seen_statuses.clear()
         if event.retries is not None and event.attempt > event.retries + 1:
             report(Invariant.BUDGET, "budget", self, f"{what}, with {event.retries} retries")
-        by_timer = event.status == "succeeded" and not event.rpc and event.seen is None
-        if by_timer and step.due is not None:  # what a turn ends is a wait that a signal came for
+        step.waits = step.waits or event.waits
+        by_timer = event.status == "succeeded" and not event.rpc
+        by_timer = by_timer and (event.seen is None or not step.waits)
+        if by_timer and step.due is not None:
             self._fire(step, event, now, report)
         step.status, step.attempt, step.final = event.status, event.attempt, event.final
         step.seen_statuses.add(event.status)

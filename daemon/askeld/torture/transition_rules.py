@@ -182,12 +182,7 @@ def _check_timers(world: World, changes: Changes) -> None:
     for member, due in changes.disarmed:
         fields = _timer_fields(member)
         run = world.runs.get(fields.get("run_id", "").encode())
-        name = fields.get("step_name")
-        heard = any(
-            of is run and event.name == name and event.status == "succeeded" and event.seen
-            for of, event in changes.events
-        )
-        if member in changes.armed or heard:
+        if member in changes.armed or _was_heard(run, fields.get("step_name", ""), changes):
             continue
         if changes.added:
             if due > world.now:
@@ -198,6 +193,15 @@ def _check_timers(world: World, changes: Changes) -> None:
             if not born or born == run.has.get(b"createdAt"):
                 told = f"a timer due at {due:.0f} was removed, and nothing sent"
                 world.report(Invariant.TIMER, "timer_lost", run, told)
+
+
+def _was_heard(run: Run | None, name: str, changes: Changes) -> bool:
+    """Tell whether a turn ended the wait *name* of *run*, since its signal came."""
+    return any(
+        of is run and of.step(name).waits and event.name == name and event.status == "succeeded"
+        for of, event in changes.events
+        if event.seen is not None
+    )
 
 
 def _timer_fields(member: bytes) -> Mapping[str, str]:
